@@ -1,0 +1,160 @@
+import multiprocessing
+from contextlib import closing
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from videomae_jax.data.pipeline import heldout_batches, train_batches
+from videomae_jax.data.sources import VideoSource
+from videomae_jax.data.video import VideoReadError
+
+CLIP = {"num_frames": 4, "stride": 2, "image_size": (16, 24)}
+
+
+def train(source, count, start_step=0, batch_size=6, workers=0, seed=5, **process):
+    iterator = train_batches(
+        source, seed=seed, start_step=start_step, batch_size=batch_size, workers=workers, **CLIP, **process
+    )
+    with closing(iterator):
+        return [{key: np.array(value) for key, value in batch.items()} for batch in islice(iterator, count)]
+
+
+def heldout(source, num_clips, batch_size=4, workers=0, **process):
+    iterator = heldout_batches(source, num_clips=num_clips, batch_size=batch_size, workers=workers, **CLIP, **process)
+    with closing(iterator):
+        return [{key: np.array(value) for key, value in batch.items()} for batch in iterator]
+
+
+def assert_equal(batches, others):
+    assert len(batches) == len(others) > 0
+    for batch, other in zip(batches, others, strict=True):
+        assert batch.keys() == other.keys()
+        for key in batch:
+            np.testing.assert_array_equal(batch[key], other[key], err_msg=key)
+
+
+def join(batches, key):
+    return np.concatenate([batch[key] for batch in batches])
+
+
+def seen_videos(batches):
+    """Which of the sound videos the pictures show, by their red."""
+    return (join(batches, "video")[..., 0].mean((1, 2, 3)) // 30).astype(int)
+
+
+def test_train_batch_is_what_it_says(sound_source):
+    (batch,) = train(sound_source, 1)
+    assert batch["video"].shape == (6, 4, 16, 24, 3) and batch["video"].dtype == np.uint8
+    assert batch["label"].dtype == np.int32 and batch["sample"].dtype == np.uint32
+    assert batch["sample"].tolist() == list(range(6))
+    assert batch["broken"].tolist() == [""] * 6
+
+
+def test_labels_belong_to_the_pictures(sound_source):
+    batches = train(sound_source, 7)
+    np.testing.assert_array_equal(join(batches, "label"), seen_videos(batches) % 3)
+
+
+def test_clips_run_forward_at_the_stride(sound_source):
+    green = join(train(sound_source, 3), "video")[..., 1].mean((2, 3))
+    np.testing.assert_allclose(np.diff(green, axis=1), 16, atol=4)  # 8 levels a frame, every second frame
+
+
+def test_every_epoch_is_another_permutation(sound_source):
+    seen = seen_videos(train(sound_source, 7)).reshape(6, 7)  # 42 samples are 6 epochs of 7 videos
+    assert all(sorted(epoch) == list(range(7)) for epoch in seen.tolist())
+    assert len(set(map(tuple, seen.tolist()))) > 3
+
+
+def test_seed_decides_everything(sound_source):
+    assert_equal(train(sound_source, 2), train(sound_source, 2))
+    one, other = train(sound_source, 2), train(sound_source, 2, seed=6)
+    assert not np.array_equal(join(one, "video"), join(other, "video"))
+
+
+def test_resumed_run_continues_the_same_batches(source_with_broken):
+    assert_equal(train(source_with_broken, 3, start_step=4), train(source_with_broken, 7)[4:])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_change_no_byte(source_with_broken, workers):
+    assert_equal(train(source_with_broken, 4, start_step=1, workers=workers), train(source_with_broken, 5)[1:])
+    assert_equal(heldout(source_with_broken, 7, workers=workers), heldout(source_with_broken, 7))
+    assert multiprocessing.active_children() == []
+
+
+def test_processes_share_every_global_batch(source_with_broken):
+    whole = train(source_with_broken, 3)
+    shards = [train(source_with_broken, 3, process_index=p, process_count=3) for p in range(3)]
+    for step, batch in enumerate(whole):
+        assert [len(shard[step]["sample"]) for shard in shards] == [2, 2, 2]
+        for key in batch:
+            together = np.concatenate([shard[step][key] for shard in shards])
+            order = np.argsort(np.concatenate([shard[step]["sample"] for shard in shards]))
+            np.testing.assert_array_equal(together[order], batch[key], err_msg=key)
+
+
+def test_broken_video_is_replaced_with_its_own_true_label(sound_source, source_with_broken):
+    sound, mended = train(sound_source, 7), train(source_with_broken, 7)
+    was_broken = np.isin(seen_videos(sound), [2, 5])
+    assert 0 < was_broken.sum() < 42
+    np.testing.assert_array_equal(join(mended, "broken") != "", was_broken)
+    np.testing.assert_array_equal(join(mended, "label"), seen_videos(mended) % 3)
+    assert not np.isin(seen_videos(mended), [2, 5]).any()
+    np.testing.assert_array_equal(join(mended, "video")[~was_broken], join(sound, "video")[~was_broken])
+
+
+def test_broken_videos_are_reported_with_their_reason(source_with_broken):
+    reports = [line for text in join(train(source_with_broken, 7), "broken") for line in str(text).splitlines()]
+    assert {report.split("\t")[0] for report in reports} == {source_with_broken.paths[v] for v in (2, 5)}
+    assert all(report.split("\t")[1] for report in reports)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_nothing_readable_is_an_error_that_names_the_source(tmp_path, workers):
+    paths = tuple(str(tmp_path / f"missing {v}.mp4") for v in range(3))
+    source = VideoSource("my videos", paths, np.zeros(3, np.int32), ("a",))
+    with pytest.raises(VideoReadError, match=r"my videos: 16 videos .*missing \d.mp4 \(FileNotFoundError"):
+        train(source, 1, workers=workers)
+
+
+def test_heldout_shows_each_video_once(sound_source):
+    batches = heldout(sound_source, num_clips=7)
+    weight = join(batches, "weight")
+    assert weight.dtype == np.float32 and weight.tolist() == [1] * 7 + [0]
+    assert seen_videos(batches)[:7].tolist() == list(range(7)) == join(batches, "sample")[:7].tolist()
+    assert join(batches, "label").tolist() == [0, 1, 2, 0, 1, 2, 0, 0]
+    assert_equal(heldout(sound_source, num_clips=100), batches)
+
+
+def test_heldout_spreads_over_the_source_and_takes_the_middle(sound_source):
+    batches = heldout(sound_source, num_clips=3, batch_size=3)
+    assert join(batches, "sample").tolist() == [0, 2, 4]
+    # 24 frames leave 17 places for a clip of 8, the middle one begins at frame 8.
+    green = join(batches, "video")[..., 1].mean((2, 3))
+    np.testing.assert_allclose(green, [[64, 80, 96, 112]] * 3, atol=4)
+
+
+def test_heldout_broken_video_does_not_count(source_with_broken):
+    batches = heldout(source_with_broken, num_clips=7, batch_size=7)
+    assert join(batches, "weight").tolist() == [1, 1, 0, 1, 1, 0, 1]
+    assert [text.split("\t")[0] for text in join(batches, "broken") if text] == [
+        source_with_broken.paths[2],
+        source_with_broken.paths[5],
+    ]
+    assert not join(batches, "video")[[2, 5]].any()
+
+
+def test_heldout_processes_get_equally_many_full_batches(sound_source):
+    shards = [heldout(sound_source, 7, process_index=p, process_count=2) for p in range(2)]
+    assert [len(batch["sample"]) for shard in shards for batch in shard] == [2] * 4
+    counted = [join(shard, "sample")[join(shard, "weight") == 1] for shard in shards]
+    assert sorted(np.concatenate(counted).tolist()) == list(range(7))
+
+
+def test_batch_must_divide_over_processes(sound_source):
+    with pytest.raises(ValueError, match="batch_size 6 .* 4 processes"):
+        train(sound_source, 1, process_count=4)
+    with pytest.raises(ValueError, match="process_index .* got 2"):
+        heldout(sound_source, 4, process_index=2, process_count=2)

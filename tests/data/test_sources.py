@@ -1,0 +1,154 @@
+import shutil
+
+import numpy as np
+import pytest
+from conftest import counter_frames
+
+from videomae_jax.data import builtin
+from videomae_jax.data.sources import open_source
+from videomae_jax.data.video import write_video
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    path = tmp_path_factory.mktemp("clip") / "clip.mp4"
+    write_video(path, counter_frames(2), fps=25)
+    return path
+
+
+@pytest.fixture
+def root(tmp_path, clip):
+    """Class folders `jump`, `running fast` (nested) and `sit` with one video each, and other files."""
+    for name in ("sit/1.mp4", "running fast/person 2/2.MP4", "jump/3.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        shutil.copy(clip, tmp_path / name)
+    (tmp_path / "jump" / "notes.txt").write_text("x")
+    (tmp_path / "jump" / "._3.mp4").write_text("left by macOS")
+    (tmp_path / "empty").mkdir()
+    return tmp_path
+
+
+def manifest(root, text):
+    (root / "list.csv").write_text(text, encoding="utf-8")
+    return str(root / "list.csv")
+
+
+def pairs(source):
+    return [(path, source.class_names[label]) for path, label in zip(source.paths, source.labels, strict=True)]
+
+
+def test_csv_with_names_sorts_the_classes(root):
+    source = open_source(manifest(root, "label,path,fps\nsit,sit/1.mp4,25\n\njump,jump/3.mp4,25\n"))
+    assert source.class_names == ("jump", "sit")
+    assert source.labels.tolist() == [1, 0] and source.labels.dtype == np.int32
+    assert pairs(source) == [(str(root / "sit/1.mp4"), "sit"), (str(root / "jump/3.mp4"), "jump")]
+    assert len(source) == 2
+
+
+def test_csv_with_integers_keeps_them(root):
+    source = open_source(manifest(root, "path,label\nsit/1.mp4,3\njump/3.mp4,01\n"))
+    assert source.labels.tolist() == [3, 1]
+    assert source.class_names == ("0", "1", "2", "3")
+
+
+def test_csv_of_a_spreadsheet_has_a_byte_order_mark(root):
+    source = open_source(manifest(root, "\ufeffpath,label\nsit/1.mp4,sit\n"))
+    assert source.class_names == ("sit",)
+
+
+def test_csv_without_labels(root):
+    source = open_source(manifest(root, "path\nsit/1.mp4\njump/3.mp4\n"))
+    assert source.labels.tolist() == [-1, -1] and source.class_names == ()
+
+
+def test_path_label_lines_may_have_spaces_in_the_path(root):
+    source = open_source(manifest(root, "running fast/person 2/2.MP4 1\nsit/1.mp4\t0\n"))
+    assert source.paths[0] == str(root / "running fast/person 2/2.MP4")
+    assert source.labels.tolist() == [1, 0]
+
+
+def test_absolute_paths_stay(root, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    source = open_source(manifest(elsewhere, f"path\n{root / 'sit/1.mp4'}\n"))
+    assert source.paths == (str(root / "sit/1.mp4"),)
+
+
+def test_class_folders(root):
+    source = open_source(str(root))
+    assert source.class_names == ("jump", "running fast", "sit")
+    assert pairs(source) == [
+        (str(root / "jump/3.mp4"), "jump"),
+        (str(root / "running fast/person 2/2.MP4"), "running fast"),
+        (str(root / "sit/1.mp4"), "sit"),
+    ]
+
+
+def test_flat_folder_has_no_labels(root):
+    source = open_source(str(root / "sit"))
+    assert source.paths == (str(root / "sit/1.mp4"),) and source.labels.tolist() == [-1]
+
+
+def test_class_order_is_the_training_sets(root):
+    classes = ("sit", "walk", "running fast", "jump")
+    assert open_source(str(root), classes).labels.tolist() == [3, 2, 0]
+    assert open_source(manifest(root, "path,label\nsit/1.mp4,sit\n"), classes).labels.tolist() == [0]
+    assert open_source(manifest(root, "sit/1.mp4 007\n"), tuple(map(str, range(9)))).labels.tolist() == [7]
+
+
+def test_builtin_clips_keep_the_order_of_the_moves(builtin_clips):
+    train = open_source("builtin:train")
+    val = open_source("builtin:val", train.class_names)
+    assert train.class_names == builtin.CAMERA_MOVES
+    for source in (train, val):
+        assert all(f"/{move}/" in path for path, move in pairs(source))
+        assert np.bincount(source.labels).tolist() == [len(source) // 10] * 10
+    assert not {p.split("/")[-1] for p in train.paths} & {p.split("/")[-1] for p in val.paths}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "is empty"),
+        ("path,label\n", "no videos"),
+        ("video,label\nsit/1.mp4,sit\n", r"line 1: 'video,label' .* column `path`"),
+        ("sit/1.mp4 0\njump/3.mp4\n", r"line 2: 'jump/3.mp4' does not end in an integer label"),
+        ("sit/1.mp4 sit\n", "line 1: .* does not end in an integer label"),
+        ("path,label\nsit/1.mp4,sit\njump/3.mp4,\n", r"line 3: 'jump/3.mp4,' has no label"),
+        ("path,label\nsit/1.mp4\n", "line 2: 'sit/1.mp4' does not fit the header 'path,label'"),
+        ("path,label\na,b.mp4,sit\n", "line 2: .* quote"),
+        (
+            "path\nx1\nsit/1.mp4\nx2\nx3\nx4\n",
+            r"4 of 5 files do not exist \(line 2: .*x1; line 4: .*x2; line 5: .*x3\)",
+        ),
+    ],
+)
+def test_manifest_errors_name_the_line_and_the_fix(root, text, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        open_source(manifest(root, text))
+    assert "list.csv" in str(caught.value)
+
+
+def test_unknown_labels_are_errors(root):
+    with pytest.raises(ValueError, match=r"line 2: label 'sit' is not one of the training set's 1 classes \(jump\)"):
+        open_source(manifest(root, "path,label\nsit/1.mp4,sit\n"), ("jump",))
+    with pytest.raises(ValueError, match="folder .*running fast: label 'running fast'"):
+        open_source(str(root), ("jump", "sit"))
+    with pytest.raises(ValueError, match="line 1: label '4'"):
+        open_source(manifest(root, "sit/1.mp4 4\n"), ("0", "1"))
+
+
+def test_other_places_without_videos_are_errors(root, clip):
+    with pytest.raises(ValueError, match="nowhere' does not exist"):
+        open_source(str(root / "nowhere"))
+    with pytest.raises(ValueError, match="empty has no videos"):
+        open_source(str(root / "empty"))
+    with pytest.raises(ValueError, match="single video"):
+        open_source(str(clip))
+    with pytest.raises(ValueError, match="builtin:test"):
+        open_source("builtin:test")
+    (root / "list.bin").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(ValueError, match="no UTF-8 text"):
+        open_source(str(root / "list.bin"))
+    shutil.copy(clip, root / "loose.mp4")
+    with pytest.raises(ValueError, match="1 videos such as loose.mp4"):
+        open_source(str(root))

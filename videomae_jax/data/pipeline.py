@@ -1,0 +1,221 @@
+"""From a `VideoSource` to batches of clips, with Grain.
+
+The order is a permutation of the videos in each epoch, a function of the seed, for ever. A sample's place in
+that order, its *global sample index*, decides everything random about it, so the bytes of a batch depend
+neither on the number of workers or processes nor on where a run was interrupted; no state of the iterator
+needs saving.
+
+Workers are processes started with "spawn": they import the main module again, so a script that uses them
+starts its work under `if __name__ == "__main__":`. Close the iterator to end them.
+"""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import Float32, Int32, UInt8, UInt32
+
+from videomae_jax.data.sampling import center_clip, random_clip
+from videomae_jax.data.sources import VideoSource
+from videomae_jax.data.transforms import center_crop_box, crop_resize, multi_scale_crop
+from videomae_jax.data.video import VideoFile, VideoReadError
+
+MAX_ATTEMPTS = 16
+
+
+class TrainBatch(TypedDict):
+    """What `train_batches` yields: `b` samples of this process.
+
+    `sample` is the global sample index. `broken` has one "path<TAB>reason" line for each video that could not
+    be read and was replaced, else "".
+    """
+
+    video: UInt8[np.ndarray, "b T H W 3"]
+    label: Int32[np.ndarray, "b"]
+    sample: UInt32[np.ndarray, "b"]
+    broken: np.ndarray
+
+
+class HeldoutBatch(TypedDict):
+    """What `heldout_batches` yields: `b` videos of this process.
+
+    `sample` is the video's place in the source. `weight` is 1, or 0 where the clip must not count: a repeat
+    that fills the last batch, or a video that could not be read (black, and named in `broken` as
+    "path<TAB>reason").
+    """
+
+    video: UInt8[np.ndarray, "b T H W 3"]
+    label: Int32[np.ndarray, "b"]
+    sample: UInt32[np.ndarray, "b"]
+    broken: np.ndarray
+    weight: Float32[np.ndarray, "b"]
+
+
+def train_batches(
+    source: VideoSource,
+    *,
+    seed: int,
+    start_step: int,
+    batch_size: int,
+    num_frames: int,
+    stride: int,
+    image_size: tuple[int, int],
+    workers: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator[TrainBatch]:
+    """Endless batches of random clips under random multi-scale crops.
+
+    Args:
+      seed: 0 to 2**32 - 1; decides the order and all crops.
+      start_step: the batch to begin with; the batches from there on are those of an uninterrupted run.
+      batch_size: samples of one step over all processes, a multiple of `process_count`.
+      num_frames, stride: T frames a clip, `stride` video frames apart.
+      image_size: (height, width) of the clips.
+      workers: processes that decode; 0 decodes in threads of this one.
+      process_index, process_count: this host's share of every batch.
+
+    Raises:
+      ValueError: the sizes do not fit together.
+      VideoReadError: while iterating, when 16 videos drawn in a row cannot be read.
+    """
+    local_batch = _local_batch_size(batch_size, process_index, process_count)
+    load = _LoadRandomClip(source, seed, num_frames, stride, image_size)
+    order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
+    samples = order.map_with_index(_with_position)[start_step * batch_size :]
+    batches = samples[process_index::process_count].map(load).batch(local_batch)
+    return _iterate(batches, workers)
+
+
+def heldout_batches(
+    source: VideoSource,
+    *,
+    num_clips: int,
+    batch_size: int,
+    num_frames: int,
+    stride: int,
+    image_size: tuple[int, int],
+    workers: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.DatasetIterator[HeldoutBatch]:
+    """The middle clip, centrally cropped, of videos spread evenly over the source, once each.
+
+    Every process gets the same number of full batches.
+
+    Args:
+      num_clips: how many videos; all of them where the source has fewer.
+      The others are those of `train_batches`.
+
+    Raises:
+      ValueError: the sizes do not fit together.
+    """
+    local_batch = _local_batch_size(batch_size, process_index, process_count)
+    num_clips = min(num_clips, len(source))
+    padded = -(-num_clips // batch_size) * batch_size
+    load = _LoadCenterClip(source, num_clips, num_frames, stride, image_size)
+    places = grain.MapDataset.range(padded)[process_index::process_count]
+    return _iterate(places.map(load).batch(local_batch), workers)
+
+
+@dataclass(frozen=True)
+class _LoadRandomClip(grain.transforms.Map):
+    source: VideoSource
+    seed: int
+    num_frames: int
+    stride: int
+    image_size: tuple[int, int]
+
+    def map(self, element: tuple[int, int]) -> dict:
+        sample, index = element
+        errors = []
+        for attempt in range(MAX_ATTEMPTS):
+            if attempt > 0:
+                index = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
+            try:
+                video = self._read(self.source.paths[index], np.random.default_rng((self.seed, sample)))
+            except VideoReadError as error:
+                errors.append(error)
+                continue
+            return {
+                "video": video,
+                "label": self.source.labels[index],
+                "sample": np.uint32(sample),
+                "broken": "\n".join(map(_report, errors)),
+            }
+        raise VideoReadError(
+            self.source.name,
+            f"{MAX_ATTEMPTS} videos drawn from it in a row are broken, "
+            f"the last is {errors[-1].path} ({errors[-1].reason})",
+        )
+
+    def _read(self, path: str, rng: np.random.Generator) -> UInt8[np.ndarray, "T H W 3"]:
+        with VideoFile(path) as video:
+            frames = video.read(random_clip(video.num_frames, self.num_frames, self.stride, rng))
+        _, height, width, _ = frames.shape
+        return crop_resize(frames, multi_scale_crop(height, width, self.image_size, rng), self.image_size)
+
+
+@dataclass(frozen=True)
+class _LoadCenterClip(grain.transforms.Map):
+    source: VideoSource
+    num_clips: int
+    num_frames: int
+    stride: int
+    image_size: tuple[int, int]
+
+    def map(self, element: int) -> dict:
+        index = element % self.num_clips * len(self.source) // self.num_clips
+        broken, weight = "", float(element < self.num_clips)
+        try:
+            video = self._read(self.source.paths[index])
+        except VideoReadError as error:
+            video = np.zeros((self.num_frames, *self.image_size, 3), np.uint8)
+            broken, weight = _report(error), 0.0
+        return {
+            "video": video,
+            "label": self.source.labels[index],
+            "sample": np.uint32(index),
+            "broken": broken,
+            "weight": np.float32(weight),
+        }
+
+    def _read(self, path: str) -> UInt8[np.ndarray, "T H W 3"]:
+        with VideoFile(path) as video:
+            frames = video.read(center_clip(video.num_frames, self.num_frames, self.stride))
+        _, height, width, _ = frames.shape
+        return crop_resize(frames, center_crop_box(height, width, self.image_size), self.image_size)
+
+
+def _with_position(sample: int, index: int) -> tuple[int, int]:
+    return sample, index
+
+
+def _report(error: VideoReadError) -> str:
+    return f"{error.path}\t{error.reason}"
+
+
+def _local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index must be in [0, {process_count}), got {process_index}")
+    if batch_size < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size {batch_size} does not divide over {process_count} processes; use a multiple of it"
+        )
+    return batch_size // process_count
+
+
+def _iterate(batches: grain.MapDataset, workers: int) -> grain.DatasetIterator:
+    # An element is a whole batch, hundreds of megabytes in a real run, so read-ahead is short: one batch in
+    # the making and one waiting, in every worker or in this process.
+    if workers == 0:
+        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)))
+    if not flags.FLAGS.is_parsed():
+        # Grain reads absl flags when it starts workers, which only `absl.app.run` has parsed: not notebooks,
+        # not tests.
+        flags.FLAGS.mark_as_parsed()
+    in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+    return iter(batches.to_iter_dataset(in_worker).mp_prefetch(options))

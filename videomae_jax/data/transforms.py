@@ -1,0 +1,88 @@
+"""Crop and resize the frames of one clip on the host; flips, colours and masks belong on the device."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+# One process a core loads the data; OpenCV's own threads in each of them would fight over the same cores.
+cv2.setNumThreads(0)
+
+SCALES = (1.0, 0.875, 0.75, 0.66)
+# A crop sits on a 5x5 lattice over the image: corners, centre, middles of the sides, centres of the quarters,
+# as (x, y).
+OFFSETS = (
+    *((0, 0), (4, 0), (0, 4), (4, 4), (2, 2)),
+    *((0, 2), (4, 2), (2, 4), (2, 0)),
+    *((1, 1), (3, 1), (1, 3), (3, 3)),
+)
+
+
+class Box(NamedTuple):
+    """A rectangle of pixels: its top left corner, then its size."""
+
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+def multi_scale_crop(height: int, width: int, out_size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A random crop of one of 4 heights, a neighbouring width and one of 13 places.
+
+    This is the original's pre-training crop. The scales apply to the largest crop with the aspect of
+    `out_size`; height and width are at most one scale apart. A side within 2 pixels of the output side takes
+    that size, so that it need not be resampled.
+
+    Args:
+      height, width: size of the frames.
+      out_size: (height, width) that the crop will be resized to.
+
+    Source: transforms.py:91-161 of the original, `GroupMultiScaleCrop` with max_distort=1, fix_crop,
+    more_fix_crop. It crops beyond frames that are 1 or 2 pixels smaller than the output, which shows black;
+    we stay inside.
+    """
+    base_height, base_width = _largest_size(height, width, out_size)
+    heights = [_snap(int(base_height * scale), out_size[0], height) for scale in SCALES]
+    widths = [_snap(int(base_width * scale), out_size[1], width) for scale in SCALES]
+    pairs = [(h, w) for i, h in enumerate(heights) for j, w in enumerate(widths) if abs(i - j) <= 1]
+    crop_height, crop_width = pairs[rng.integers(len(pairs))]
+    x_steps, y_steps = OFFSETS[rng.integers(len(OFFSETS))]
+    y = y_steps * ((height - crop_height) // 4)
+    x = x_steps * ((width - crop_width) // 4)
+    return Box(y, x, crop_height, crop_width)
+
+
+def center_crop_box(height: int, width: int, out_size: tuple[int, int]) -> Box:
+    """The largest box in the middle of the frame with the aspect of `out_size` = (height, width)."""
+    base_height, base_width = _largest_size(height, width, out_size)
+    crop_height, crop_width = max(round(base_height), 1), max(round(base_width), 1)
+    return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+
+
+def crop_resize(
+    frames: UInt8[np.ndarray, "T H W 3"], box: Box, out_size: tuple[int, int]
+) -> UInt8[np.ndarray, "T h w 3"]:
+    """Cuts `box` out of every frame and resizes it to `out_size` = (h, w)."""
+    out_height, out_width = out_size
+    # The original resizes with Pillow's bilinear filter, which averages over all pixels that it shrinks into
+    # one. INTER_AREA does that too but costs four times INTER_LINEAR, which differs by less than one grey
+    # level on average as long as the sides shrink by less than a fifth.
+    shrinks = box.height * box.width > 1.5 * out_height * out_width
+    interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    cropped = frames[:, box.y : box.y + box.height, box.x : box.x + box.width]
+    out = np.empty((len(frames), out_height, out_width, 3), np.uint8)
+    for frame, out_frame in zip(cropped, out, strict=True):
+        cv2.resize(frame, (out_width, out_height), dst=out_frame, interpolation=interpolation)
+    return out
+
+
+def _largest_size(height: int, width: int, out_size: tuple[int, int]) -> tuple[float, float]:
+    out_height, out_width = out_size
+    return min(height, width * out_height / out_width), min(width, height * out_width / out_height)
+
+
+def _snap(size: int, out_side: int, side: int) -> int:
+    """`out_side` if it is within 2 pixels of `size`; at least 1 pixel, at most the frame's own side."""
+    return min(max(out_side if abs(size - out_side) < 3 else size, 1), side)

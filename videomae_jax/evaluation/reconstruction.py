@@ -1,0 +1,159 @@
+"""Pre-training measured on fixed clips and masks: the loss against trivial predictors, and pictures."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable, Iterator
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, PyTree, UInt8
+
+from videomae_jax.data.pipeline import heldout_batches
+from videomae_jax.data.sources import VideoSource
+from videomae_jax.model.masking import MaskIds
+from videomae_jax.model.patches import patchify, unit_pixels, unpatchify
+from videomae_jax.model.videomae import gather, hidden_weights, token_errors
+from videomae_jax.training.tasks import Pretraining
+from videomae_jax.training.trivial import distance_weighted, mean_colour
+
+PICTURE_CLIPS = 6  # rows of a picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Reconstruction:
+    """Measures a model on the middle clips of videos, under masks that never change.
+
+    Attributes:
+      task: the model's task.
+      graphdef: the model without its parameters.
+      sharding: how a batch lies on the devices.
+      num_clips, batch_size, stride, workers: see `data.pipeline.heldout_batches`.
+      report: takes each batch's list of unreadable videos.
+    """
+
+    task: Pretraining
+    graphdef: nnx.GraphDef
+    sharding: jax.sharding.Sharding
+    num_clips: int
+    batch_size: int
+    stride: int
+    workers: int
+    report: Callable[[Iterable[str]], None]
+
+    def measure(self, params: PyTree, source: VideoSource) -> tuple[dict[str, float], UInt8[np.ndarray, "H W 3"]]:
+        """The loss on a source's clips, and a picture of the first few.
+
+        Returns:
+          `loss`; `relative_loss`, over that of each clip's mean colour; for models of raw pixels `relative_to_fill`,
+          over that of the distance-weighted mean of the visible cubes' colours. And the picture (`draw`).
+
+        Raises:
+          ValueError: no clip of the source can be read.
+        """
+        sums, pictures = None, []
+        for batch in self._batches(source):
+            self.report(batch["broken"])
+            weight, video = batch["weight"], batch["video"]
+            clips = jax.device_put((video, batch["sample"]), self.sharding)
+            errors, reconstruction, hidden = jax.device_get(self._errors(params, *clips))
+            batch_sums = {name: np.dot(weight, values) for name, values in errors.items()}
+            sums = batch_sums if sums is None else {name: sums[name] + value for name, value in batch_sums.items()}
+            for row in np.flatnonzero(weight)[: PICTURE_CLIPS - len(pictures)]:
+                pictures.append(np.stack([video[row], hidden[row], reconstruction[row]]))
+        if not pictures:
+            raise ValueError(f"None of the {self.num_clips} clips of {source.name} can be read.")
+        loss = sums["loss"] / sums["tokens"]
+        metrics = {"loss": loss, "relative_loss": sums["loss"] / sums["mean_colour"]}
+        if not self.task.config.norm_pix_loss:
+            metrics["relative_to_fill"] = sums["loss"] / sums["fill"]
+        return {name: float(value) for name, value in metrics.items()}, draw(np.stack(pictures))
+
+    def _batches(self, source: VideoSource) -> Iterator[dict]:
+        config = self.task.config
+        return heldout_batches(
+            source,
+            num_clips=self.num_clips,
+            batch_size=self.batch_size,
+            num_frames=config.num_frames,
+            stride=self.stride,
+            image_size=config.clip_size[1:],
+            workers=self.workers,
+        )
+
+    @functools.cached_property
+    def _errors(self):
+        """Each clip's sums of token errors, for the model and the trivial predictors; what it sees and makes of it."""
+
+        def errors(params, video, sample):
+            task, config = self.task, self.task.config
+            model = nnx.merge(self.graphdef, params)
+            mask = task.masking(task.keys(sample))
+            predicted = model(video, visible_ids=mask.visible, masked_ids=mask.masked).logits
+            targets = task.targets(model, video, mask)
+            pixels = unit_pixels(patchify(video, config.patch), config.pixel_mean, config.pixel_std)
+            colours = _colours(pixels, config.num_channels)
+            fill = distance_weighted(gather(colours, mask.visible), mask.visible, mask.masked, config.grid)
+            guesses = {
+                "loss": predicted,
+                "mean_colour": mean_colour(targets, config.num_channels),
+                "fill": jnp.tile(fill, config.patch_dim // config.num_channels),
+            }
+            weights = hidden_weights(mask, config.num_patches)
+            sums = {name: (weights * token_errors(guess, targets)).sum(axis=1) for name, guess in guesses.items()}
+            sums["tokens"] = weights.sum(axis=1)
+            return sums, *self._views(pixels, predicted, mask)
+
+        return jax.jit(errors)
+
+    def _views(self, pixels: Float[Array, "B N P"], predicted: Float[Array, "B M P"], mask: MaskIds):
+        """Clips as the encoder sees them and as the decoder completes them, uint8 [B T H W C]."""
+        config = self.task.config
+        if config.norm_pix_loss:
+            predicted = self._with_visible_statistics(predicted, pixels, mask)
+        rows = jnp.arange(len(pixels))[:, None]
+        hidden = jnp.full_like(pixels, 0.5).at[rows, mask.visible].set(gather(pixels, mask.visible))
+        # V2's dual masking decodes some visible tokens too; what the encoder saw stays as it is.
+        complete = hidden.at[rows, mask.masked].set(predicted).at[rows, mask.visible].set(gather(pixels, mask.visible))
+        return tuple(
+            jnp.round(255 * jnp.clip(unpatchify(x, config.patch, config.grid), 0, 1)).astype(jnp.uint8)
+            for x in (complete, hidden)
+        )
+
+    def _with_visible_statistics(self, predicted, pixels, mask):
+        """Pixels of normalised predictions, with mean and deviation filled in from the visible cubes around.
+
+        The original's demo takes the hidden cubes' own, which no model predicted, and looks better than it is.
+        """
+        config = self.task.config
+        channels = config.num_channels
+        cubes = pixels.reshape(*pixels.shape[:2], -1, channels)
+        statistics = jnp.concatenate([cubes.mean(axis=2), cubes.std(axis=2, ddof=1)], axis=-1)
+        filled = distance_weighted(gather(statistics, mask.visible), mask.visible, mask.masked, config.grid)
+        mean, deviation = (jnp.tile(x, config.patch_dim // channels) for x in jnp.split(filled, 2, axis=-1))
+        return predicted * deviation + mean
+
+
+def _colours(pixels: Float[Array, "B N P"], channels: int) -> Float[Array, "B N C"]:
+    return pixels.reshape(*pixels.shape[:2], -1, channels).mean(axis=2)
+
+
+def draw(views: UInt8[np.ndarray, "S 3 T H W C"], *, height: int = 160, gap: int = 6) -> UInt8[np.ndarray, "Y X 3"]:
+    """A picture with a row a clip: original | masked | reconstruction at an early frame, and again at a late one.
+
+    Args:
+      views: clips as they are, as the encoder sees them, and completed.
+      height: at least so many pixels for a frame; smaller ones are enlarged by a whole factor.
+      gap: white pixels between frames.
+    """
+    num_clips, _, T, H, W, C = views.shape
+    scale = max(1, -(-height // H))
+    rows = []
+    for clip in range(num_clips):
+        frames = [views[clip, view, frame] for frame in (T // 4, T - 1 - T // 4) for view in range(3)]
+        frames = [frame if C == 3 else np.repeat(frame[..., :1], 3, axis=-1) for frame in frames]
+        frames = [cv2.resize(frame, (scale * W, scale * H), interpolation=cv2.INTER_CUBIC) for frame in frames]
+        rows.append(np.concatenate([np.pad(f, ((0, gap), (0, gap), (0, 0)), constant_values=255) for f in frames], 1))
+    return np.concatenate(rows)

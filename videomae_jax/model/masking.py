@@ -1,0 +1,171 @@
+"""Which tokens are hidden: masks drawn on the device from a key, with exact counts known before tracing."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Int, Key
+
+
+class MaskIds(NamedTuple):
+    """A mask as token ids, ascending, of static count."""
+
+    visible: Int[Array, "B V"]
+    masked: Int[Array, "B M"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Mask:
+    """One kind of mask over a (t, h, w) grid of tokens; call it with a key to draw one.
+
+    | kind           | hides                                                      | valid ratios                        |
+    | -------------- | ---------------------------------------------------------- | ----------------------------------- |
+    | `tube`         | the same `int(ratio * h * w)` places in every latent frame | one place or more hidden, and left  |
+    | `random`       | any `int(ratio * N)` tokens                                | one token or more hidden, and left  |
+    | `frame`        | `int(ratio * t)` whole latent frames                       | one frame or more hidden, and left  |
+    | `running_cell` | `4 * ratio` places of every 2 x 2 cell, moving on by one a frame | 0.25, 0.5 or 0.75; even h and w |
+
+    Sources: V1 masking_generator.py:3-24, VideoMAE paper section 3.3, V2 masking_generator.py:11-28 and 80-113.
+
+    Raises:
+      ValueError: an unknown kind, or a ratio that the grid does not allow.
+    """
+
+    kind: str
+    ratio: float
+    grid: tuple[int, int, int]
+
+    def __post_init__(self):
+        t, h, w = self.grid
+        units = {"tube": (h * w, "places of a frame"), "random": (t * h * w, "tokens"), "frame": (t, "latent frames")}
+        if self.kind in units:
+            count, name = units[self.kind]
+            if not 0 < int(self.ratio * count) < count:
+                raise ValueError(
+                    f"A {self.kind} mask hides int(ratio * {count}) of {count} {name} and must hide and leave at least "
+                    f"one: ratio must be in [{1 / count:.4g}, 1), got {self.ratio}."
+                )
+        elif self.kind == "running_cell":
+            if self.ratio not in (0.25, 0.5, 0.75):
+                raise ValueError(f"A running_cell mask hides 0.25, 0.5 or 0.75 of every cell, got {self.ratio}.")
+            if h % 2 or w % 2:
+                raise ValueError(f"A running_cell mask needs an even grid of tokens, got {h} x {w}.")
+        else:
+            raise ValueError(f"mask kind must be one of {', '.join([*units, 'running_cell'])}, got {self.kind!r}.")
+
+    @property
+    def num_masked(self) -> int:
+        """M, the hidden tokens of a clip."""
+        t, h, w = self.grid
+        if self.kind == "tube":
+            return t * int(self.ratio * h * w)
+        if self.kind == "frame":
+            return int(self.ratio * t) * h * w
+        return int(self.ratio * t * h * w)
+
+    @property
+    def effective_ratio(self) -> float:
+        """The share of tokens that is really hidden, after rounding down to whole units."""
+        t, h, w = self.grid
+        return self.num_masked / (t * h * w)
+
+    def __call__(self, key: Key[Array, ""]) -> Bool[Array, " N"]:
+        """Draws one clip's mask, True where hidden."""
+        t, h, w = self.grid
+        if self.kind == "tube":
+            mask = jnp.broadcast_to(_choose(key, int(self.ratio * h * w), h * w), (t, h * w))
+        elif self.kind == "frame":
+            mask = jnp.broadcast_to(_choose(key, int(self.ratio * t), t)[:, None], (t, h * w))
+        elif self.kind == "random":
+            mask = _choose(key, self.num_masked, t * h * w)
+        else:
+            start = jax.random.randint(key, (), 0, 4)
+            place = jnp.arange(4).reshape(2, 2)
+            hidden = (place + start + jnp.arange(t)[:, None, None] + 1) % 4 < int(4 * self.ratio)
+            mask = jnp.tile(hidden, (1, h // 2, w // 2))
+        return mask.reshape(-1)
+
+
+def _choose(key: Key[Array, ""], count: int, total: int) -> Bool[Array, " total"]:
+    return jax.random.permutation(key, total) < count
+
+
+@dataclasses.dataclass(frozen=True)
+class Masking:
+    """The masks of one pre-training recipe: the encoder's, and V2's second one for the decoder.
+
+    With `decoder_kind="none"` the decoder reconstructs all that the encoder does not see. Otherwise it works only on
+    the tokens that the decoder's mask leaves, hidden from the encoder or not (V2 modeling_pretrain.py:340-358).
+    """
+
+    kind: str
+    ratio: float
+    decoder_kind: str
+    decoder_ratio: float
+    grid: tuple[int, int, int]
+
+    def __post_init__(self):
+        if self.decoder_kind == "none" and self.decoder_ratio != 0:
+            raise ValueError(f"decoder_ratio={self.decoder_ratio} needs a decoder_kind other than 'none'.")
+        _ = self.encoder, self.decoder  # their checks, now rather than at the first step
+
+    @property
+    def encoder(self) -> Mask:
+        return Mask(self.kind, self.ratio, self.grid)
+
+    @property
+    def decoder(self) -> Mask | None:
+        return None if self.decoder_kind == "none" else Mask(self.decoder_kind, self.decoder_ratio, self.grid)
+
+    def __call__(self, keys: Key[Array, " B"]) -> MaskIds:
+        """Draws a mask for each clip from its own key; `masked` are the tokens that the decoder works on."""
+        if self.decoder is None:
+            return ids_from_mask(jax.vmap(self.encoder)(keys), self.encoder.num_masked)
+        encoder_keys, decoder_keys = jnp.moveaxis(jax.vmap(jax.random.split)(keys), 1, 0)
+        hidden = ids_from_mask(jax.vmap(self.encoder)(encoder_keys), self.encoder.num_masked)
+        dropped = ids_from_mask(jax.vmap(self.decoder)(decoder_keys), self.decoder.num_masked)
+        return MaskIds(visible=hidden.visible, masked=dropped.visible)
+
+
+def ids_from_mask(mask: Bool[Array, "B N"], num_masked: int) -> MaskIds:
+    """Token ids of a bool mask with exactly `num_masked` True in every row."""
+    order = jnp.argsort(mask, axis=1, stable=True)  # visible first, each part ascending
+    num_visible = mask.shape[1] - num_masked
+    return MaskIds(visible=order[:, :num_visible], masked=order[:, num_visible:])
+
+
+def mask_from_ids(masked_ids: Int[Array, "B M"], num_patches: int) -> Bool[Array, "B N"]:
+    """The bool mask that is True at `masked_ids`."""
+    rows = jnp.arange(masked_ids.shape[0])[:, None]
+    return jnp.zeros((masked_ids.shape[0], num_patches), bool).at[rows, masked_ids].set(True)
+
+
+def resolve_mask(
+    bool_masked_pos: Bool[Array, "B N"] | None,
+    visible_ids: Int[Array, "B V"] | None,
+    masked_ids: Int[Array, "B M"] | None,
+) -> MaskIds | None:
+    """The one mask that a caller gave, as ids; None when none was given.
+
+    Raises:
+      ValueError: both forms or half a pair given, a bool mask under `jit` (its counts must be known before
+        tracing), or one whose rows hide different numbers of tokens.
+    """
+    if bool_masked_pos is None:
+        if (visible_ids is None) != (masked_ids is None):
+            raise ValueError("visible_ids and masked_ids go together; only one of them was given.")
+        return None if visible_ids is None else MaskIds(visible_ids, masked_ids)
+    if visible_ids is not None or masked_ids is not None:
+        raise ValueError("Pass either bool_masked_pos or visible_ids and masked_ids, not both.")
+    if isinstance(bool_masked_pos, jax.core.Tracer):
+        raise ValueError(
+            "bool_masked_pos cannot be used under jit, where the number of hidden tokens must be static: "
+            "pass visible_ids and masked_ids, for example those of masking.ids_from_mask(mask, num_masked)."
+        )
+    mask = np.asarray(bool_masked_pos, bool)
+    counts = np.unique(mask.sum(axis=1))
+    if len(counts) != 1:
+        raise ValueError(f"Every clip must hide the same number of tokens; bool_masked_pos hides {counts.tolist()}.")
+    return ids_from_mask(mask, int(counts[0]))

@@ -1,0 +1,161 @@
+"""The training loop. Its order: batch, step, line of numbers, evaluation, checkpoint."""
+
+import collections
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+from jaxtyping import PyTree, UInt8
+from PIL import Image
+
+from videomae_jax.data.pipeline import train_batches
+from videomae_jax.data.sources import VideoSource
+from videomae_jax.training.broken import BrokenVideos
+from videomae_jax.training.checkpoint import Checkpoints
+from videomae_jax.training.mesh import batch_sharding
+from videomae_jax.training.metrics import Clock, MetricsLog, progress_line
+from videomae_jax.training.recipe import Recipe
+from videomae_jax.training.state import Trainer, TrainState
+from videomae_jax.training.workdir import model_folder, write_model
+
+Pictures = dict[str, UInt8[np.ndarray, "H W 3"]]
+Evaluate = Callable[[PyTree, bool], tuple[dict[str, float], Pictures]]
+
+
+def train(
+    trainer: Trainer,
+    schedule: optax.Schedule,
+    source: VideoSource,
+    recipe: Recipe,
+    total_steps: int,
+    workdir: Path,
+    broken: BrokenVideos,
+    evaluate: Evaluate,
+) -> bool:
+    """Runs a recipe's steps, or those that are left of them, and leaves the model in `workdir/model`.
+
+    Args:
+      trainer: the task on its mesh.
+      schedule: learning rate of each step, for the log.
+      source: training videos.
+      recipe: numbers of the run.
+      total_steps: where it ends.
+      workdir: its folder; checkpoints found there are continued.
+      broken: takes the reports of unreadable videos.
+      evaluate: `(params, at the end) -> numbers and pictures`, run every `eval.steps` and after the last step.
+
+    Returns:
+      False when there was nothing to do, because the run is finished.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints")
+    first_step = checkpoints.latest_step or 0
+    if first_step == total_steps and model_folder(workdir).exists():
+        checkpoints.close()
+        return False
+    state = initial_state(trainer, recipe, checkpoints)
+    compiling = time.perf_counter()
+    run_step = trainer.compile_step(recipe.data.batch_size)
+    print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
+    log = MetricsLog(workdir, restored_step=first_step)
+    batches = on_devices(train_clips(source, recipe, trainer, first_step), trainer, broken)
+    in_flight = collections.deque()
+    clock = Clock()
+
+    for step in range(first_step + 1, total_steps + 1):
+        fetching = time.perf_counter()
+        batch = next(batches)
+        clock.waited(fetching)
+        state, loss = run_step(state, batch)
+
+        # Steps run behind Python's back; no more than two at a time, or their batches would pile up on the devices.
+        in_flight.append(loss)
+        if len(in_flight) > 2:
+            in_flight.popleft().block_until_ready()
+
+        last = step == total_steps
+        evaluating = last or step % recipe.eval.steps == 0
+        if evaluating or step % recipe.log_steps == 0:
+            row, state = read_window(state)
+            row |= {"learning_rate": float(schedule(step - 1))}
+            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size)
+            row |= {"broken_videos": len(broken)}
+            print(progress_line(step, total_steps, row), flush=True)
+            if evaluating:
+                numbers, pictures = evaluate(state.params, last)
+                row |= numbers
+                print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
+                save_pictures(workdir, step, pictures, log)
+            log.write(step, row)
+            clock.restart()
+        if last or step % recipe.checkpoint_steps == 0:
+            checkpoints.save(step, state)
+
+    batches.close()
+    log.close()
+    checkpoints.close()
+    write_model(workdir, trainer, state)
+    return True
+
+
+def initial_state(trainer: Trainer, recipe: Recipe, checkpoints: Checkpoints) -> TrainState:
+    """The run's newest checkpoint; without one, the weights of `init_from`; without that, fresh ones."""
+    if checkpoints.latest_step is not None:
+        print(f"continuing from step {checkpoints.latest_step}", flush=True)
+        return checkpoints.restore(trainer.abstract_state)
+    if recipe.init_from is not None:
+        return trainer.state_from(trainer.task.load(recipe.init_from))
+    return trainer.init_state()
+
+
+def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_step: int):
+    """The batches of the steps after `first_step`."""
+    config = trainer.task.config
+    return train_batches(
+        source,
+        seed=recipe.seed,
+        start_step=first_step,
+        batch_size=recipe.data.batch_size,
+        num_frames=config.num_frames,
+        stride=recipe.data.stride,
+        image_size=config.clip_size[1:],
+        workers=recipe.data.workers,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+
+def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict[str, jax.Array]]:
+    """Clips and sample indices of every batch, split over the devices; closing it ends the workers."""
+    sharding = batch_sharding(trainer.mesh)
+    try:
+        for batch in batches:
+            broken.add(batch["broken"])
+            yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in ("video", "sample")}
+    finally:
+        batches.close()
+
+
+def read_window(state: TrainState) -> tuple[dict[str, float], TrainState]:
+    """The means since the last line, and the state with an empty window."""
+    sums = {name: float(value) for name, value in jax.device_get(state.window).items()}
+    steps = sums.pop("steps")
+    row = {name: value / steps for name, value in sums.items()}
+    relative = row["loss"] / row.pop("trivial_loss")
+    return {"loss": row.pop("loss"), "relative_loss": relative, **row, "steps": steps}, state.with_empty_window()
+
+
+def save_pictures(workdir: Path, step: int, pictures: Pictures, log: MetricsLog) -> None:
+    """Writes each picture into the folder and the log."""
+    for name, picture in pictures.items():
+        file = picture_file(workdir, name, step)
+        file.parent.mkdir(exist_ok=True)
+        Image.fromarray(picture).save(file)
+        log.picture(step, name, picture)
+
+
+def picture_file(workdir: Path, name: str, step: int) -> Path:
+    """Where the picture of a set of videos at a step lies."""
+    return workdir / "images" / f"{name}_{step:07}.png"

@@ -1,0 +1,80 @@
+"""Devices as a mesh, and where every array lies on it. The models know nothing of this."""
+
+import math
+import re
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+P = PartitionSpec
+
+# Path of a parameter -> its axes on the mesh; the first match wins, and every parameter must match one. `fsdp` splits
+# a matrix along its input (or, where `tensor` has that, its output), `tensor` along attention heads and MLP columns.
+# In a stack the leading axis is the layer. Optimizer moments have the paths of their parameters.
+RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    (r"attention/qkv/kernel", P(None, "fsdp", None, "tensor")),
+    (r"attention/qkv/[qv]_bias", P(None, "tensor")),
+    (r"attention/output/kernel", P(None, "tensor", "fsdp")),
+    (r"mlp/intermediate/kernel", P(None, "fsdp", "tensor")),
+    (r"mlp/intermediate/bias", P(None, "tensor")),
+    (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
+    (r"(projection|encoder_to_decoder|head)/kernel", P("fsdp", None)),
+    (r"(bias|scale|mask_token)", P()),
+)
+
+BATCH = P(("data", "fsdp"))
+
+
+def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
+    """All devices as a mesh of axes `data`, `fsdp`, `tensor`; one of them may be -1 for the rest.
+
+    Raises:
+      ValueError: sizes whose product is not the number of devices.
+    """
+    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
+    devices = jax.device_count()
+    free = [name for name, size in sizes.items() if size == -1]
+    fixed = math.prod(size for size in sizes.values() if size != -1)
+    if len(free) > 1 or fixed < 1 or devices % fixed or (not free and fixed != devices):
+        raise ValueError(
+            f"mesh {sizes} does not fit {devices} devices: the sizes must multiply to {devices}, "
+            "and one of them may be -1 for the rest."
+        )
+    if free:
+        sizes[free[0]] = devices // fixed
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Clips are split over `data` and `fsdp`."""
+    return NamedSharding(mesh, BATCH)
+
+
+def batch_shards(mesh: Mesh) -> int:
+    """The number of parts that a batch is split into."""
+    return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def shardings(tree, mesh: Mesh):
+    """A sharding for every leaf of a tree of parameters or of a training state, by `RULES`; scalars are replicated.
+
+    Raises:
+      ValueError: a parameter without a rule, or a side that its mesh axis does not divide.
+    """
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path, leaf, mesh), tree)
+
+
+def _sharding(path, leaf, mesh: Mesh) -> NamedSharding:
+    if leaf.ndim == 0:
+        return NamedSharding(mesh, P())
+    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    spec = next((spec for rule, spec in RULES if re.search(f"(^|/){rule}$", name)), None)
+    if spec is None:
+        raise ValueError(f"No sharding rule matches the parameter {name} of shape {leaf.shape}.")
+    for side, axis in zip(leaf.shape, spec, strict=False):
+        if axis is not None and side % mesh.shape[axis]:
+            raise ValueError(
+                f"mesh axis {axis}={mesh.shape[axis]} does not divide a side of {name}, shape {leaf.shape}: "
+                f"choose a divisor of {side}."
+            )
+    return NamedSharding(mesh, spec)

@@ -1,0 +1,84 @@
+"""What a run reports: `metrics.jsonl`, TensorBoard events and the progress line."""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Writes one JSON object a line to `metrics.jsonl`, flushed, and the same numbers to TensorBoard.
+
+    A continued run is cut back to the step it restored: what came after it is written again.
+    """
+
+    def __init__(self, workdir: Path, restored_step: int):
+        path = workdir / "metrics.jsonl"
+        rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
+        kept = workdir / "metrics.jsonl.new"
+        kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
+        kept.replace(path)
+        self._file = path.open("a")
+        self._events = SummaryWriter(str(workdir), purge_step=restored_step + 1)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """One line of numbers."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        self._file.flush()
+        for name, value in values.items():
+            self._events.add_scalar(name, value, step)
+
+    def picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
+        """A picture for TensorBoard."""
+        self._events.add_image(name, picture, step, dataformats="HWC")
+
+    def close(self) -> None:
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(workdir: Path) -> list[dict[str, float]]:
+    """The lines of a run's `metrics.jsonl`; a last one that a killed run left unfinished is dropped."""
+    path = workdir / "metrics.jsonl"
+    lines = path.read_text().split("\n")[:-1] if path.exists() else []
+    return [json.loads(line) for line in lines]
+
+
+class Clock:
+    """Time of the steps since the last line, without what is not training, and how much of it waited for data."""
+
+    def __init__(self):
+        self.restart()
+
+    def restart(self) -> None:
+        """Begins a new line."""
+        self._start = time.perf_counter()
+        self._waited = 0.0
+
+    def waited(self, since: float) -> None:
+        """Adds the time from `since` (`time.perf_counter()`) until now to the waiting."""
+        self._waited += time.perf_counter() - since
+
+    def rates(self, steps: int, batch_size: int) -> dict[str, float]:
+        """Speed over the `steps` since the last line."""
+        seconds = time.perf_counter() - self._start
+        return {
+            "clips_per_second": steps * batch_size / seconds,
+            "step_ms": 1000 * seconds / steps,
+            "data_wait_fraction": self._waited / seconds,
+        }
+
+
+def progress_line(step: int, total_steps: int, row: dict[str, float]) -> str:
+    """One line for a person: where the run is, how it does, and when it ends."""
+    left = round((total_steps - step) * row["step_ms"] / 1000)
+    hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+    return (
+        f"step {step:>{len(str(total_steps))}}/{total_steps}  loss {row['loss']:.4f}  "
+        f"relative {row['relative_loss']:.3f}  lr {row['learning_rate']:.2e}  "
+        f"{row['clips_per_second']:.1f} clips/s  data wait {row['data_wait_fraction']:.0%}  "
+        f"left {hours}:{minutes:02}:{seconds:02}"
+    )

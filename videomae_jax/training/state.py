@@ -1,0 +1,125 @@
+"""The training state, and one step of it. Here a model becomes (graphdef, nested dict of arrays)."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, PyTree
+
+from videomae_jax.training.mesh import batch_sharding, shardings
+from videomae_jax.training.tasks import Batch, Pretraining
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a run needs to go on; what is random or read from data is a function of `step`."""
+
+    step: Int[Array, ""]
+    params: PyTree
+    opt_state: PyTree
+    window: dict[str, Array]  # sums of what is logged since the last line, with their number of steps
+
+    def with_empty_window(self) -> "TrainState":
+        """The state at the beginning of a new line of the log."""
+        zeros = jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), self.window)
+        return dataclasses.replace(self, window=zeros)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """One task on one mesh: its initial state and its step, compiled and sharded."""
+
+    task: Pretraining
+    optimizer: optax.GradientTransformation
+    mesh: Mesh
+    accumulation: int
+
+    @functools.cached_property
+    def graphdef(self) -> nnx.GraphDef:
+        """The model without its parameters."""
+        return nnx.split(nnx.eval_shape(lambda: self.task.create(jax.random.key(0))))[0]
+
+    @functools.cached_property
+    def abstract_state(self) -> TrainState:
+        """Shapes, dtypes and shardings of the state; nothing is allocated."""
+        state = jax.eval_shape(self._init, jax.random.key(0))
+        return jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            state,
+            shardings(state, self.mesh),
+        )
+
+    def init_state(self) -> TrainState:
+        """A fresh state, every array made where it stays."""
+        init = jax.jit(self._init, out_shardings=self._state_shardings)
+        return init(jax.random.key(self.task.seed))
+
+    def state_from(self, model: nnx.Module) -> TrainState:
+        """A state at step 0 with the parameters of a model."""
+        params = jax.device_put(nnx.to_pure_dict(nnx.split(model)[1]), self._state_shardings.params)
+        init = jax.jit(self._with_params, out_shardings=self._state_shardings)
+        return init(params)
+
+    @functools.cached_property
+    def _state_shardings(self) -> TrainState:
+        return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
+
+    def _init(self, key) -> TrainState:
+        return self._with_params(nnx.to_pure_dict(nnx.split(self.task.create(key))[1]))
+
+    def _with_params(self, params: PyTree) -> TrainState:
+        window = {name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps")}
+        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), window)
+
+    def compile_step(self, batch_size: int) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
+        """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused."""
+        config = self.task.config
+        batch = {
+            "video": jax.ShapeDtypeStruct((batch_size, *config.clip_size, config.num_channels), jnp.uint8),
+            "sample": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
+        }
+        step = jax.jit(
+            self._step,
+            donate_argnums=0,
+            in_shardings=(self._state_shardings, batch_sharding(self.mesh)),
+            out_shardings=(self._state_shardings, None),
+        )
+        return step.lower(self.abstract_state, batch).compile()
+
+    def _step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
+        def loss(params, batch):
+            return self.task.loss(nnx.merge(self.graphdef, params), batch)
+
+        grads, metrics = accumulate(jax.grad(loss, has_aux=True), state.params, batch, self.accumulation)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        metrics = {**metrics, "grad_norm": optax.global_norm(grads), "steps": jnp.ones(())}
+        state = TrainState(
+            step=state.step + 1,
+            params=optax.apply_updates(state.params, updates),
+            opt_state=opt_state,
+            window=jax.tree.map(jnp.add, state.window, metrics),
+        )
+        return state, metrics["loss"]
+
+
+def accumulate(grad: Callable, params: PyTree, batch: Batch, steps: int) -> tuple[PyTree, dict[str, Array]]:
+    """The mean of `grad(params, part)` over `steps` parts of the batch, one after the other, in one buffer."""
+    if steps == 1:
+        return grad(params, batch)
+    # Part i takes rows i, i + steps, ...: every device keeps its own rows, none travels.
+    parts = jax.tree.map(lambda x: x.reshape(-1, steps, *x.shape[1:]).swapaxes(0, 1), batch)
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, grad(params, part)), None
+
+    first = jax.eval_shape(grad, params, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), first)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return jax.tree.map(lambda x: x / steps, total)

@@ -1,0 +1,71 @@
+"""What is trained: a model, and its loss on a batch."""
+
+import dataclasses
+from pathlib import Path
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, Key, UInt8, UInt32
+
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model.masking import MaskIds, Masking
+from videomae_jax.model.patches import patchify
+from videomae_jax.model.videomae import VideoMAEForPreTraining, gather, masked_loss, token_errors
+from videomae_jax.training.augment import random_flip
+from videomae_jax.training.trivial import mean_colour
+from videomae_jax.weights.pretrained import find_model, read_config
+
+Batch = dict[str, Array]  # `video` uint8 [B T H W C], `sample` uint32 [B], ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretraining:
+    """Masked autoencoding. Every random choice for a clip comes from (seed, its sample index)."""
+
+    logged: ClassVar[tuple[str, ...]] = ("loss", "trivial_loss")
+
+    config: VideoMAEConfig
+    masking: Masking
+    flip: bool
+    seed: int
+    dtype: jnp.dtype
+
+    def create(self, key: Key[Array, ""]) -> VideoMAEForPreTraining:
+        """A freshly initialised model."""
+        return VideoMAEForPreTraining(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
+
+    def load(self, directory: str | Path) -> VideoMAEForPreTraining:
+        """A model with the weights of another run.
+
+        Raises:
+          ValueError: the folder holds no model, or one that is not the recipe's.
+        """
+        saved, config = dataclasses.asdict(read_config(find_model(directory))), dataclasses.asdict(self.config)
+        differ = [name for name in config if saved[name] != config[name] and name != "norm_pix_loss"]
+        if differ:
+            changes = ", ".join(f"{name} {saved[name]} (the recipe: {config[name]})" for name in differ)
+            raise ValueError(f"init_from={directory} holds another model: {changes}.")
+        return VideoMAEForPreTraining.from_pretrained(directory, dtype=self.dtype, **config)
+
+    def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The loss to minimise, and what is to be logged."""
+        flip_keys, mask_keys = jnp.moveaxis(jax.vmap(jax.random.split)(self.keys(batch["sample"])), 1, 0)
+        video = random_flip(flip_keys, batch["video"]) if self.flip else batch["video"]
+        mask = self.masking(mask_keys)
+        loss = model(video, visible_ids=mask.visible, masked_ids=mask.masked).loss
+        targets = self.targets(model, video, mask)
+        guess = mean_colour(targets, self.config.num_channels)
+        trivial_loss = masked_loss(token_errors(guess, targets), mask, self.config.num_patches)
+        return loss, {"loss": loss, "trivial_loss": trivial_loss}
+
+    def keys(self, sample: UInt32[Array, " B"]) -> Key[Array, " B"]:
+        """Each clip's own key."""
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(self.seed), sample)
+
+    def targets(
+        self, model: VideoMAEForPreTraining, video: UInt8[Array, "B T H W C"], mask: MaskIds
+    ) -> Float[Array, "B M P"]:
+        """What the model is to predict of each masked token."""
+        return model.targets(gather(patchify(video, self.config.patch), mask.masked))

@@ -1,0 +1,85 @@
+"""A run's folder: whose it is, and the model it ends with."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+
+from videomae_jax.data.processor import write_processor
+from videomae_jax.training.state import Trainer, TrainState
+
+# What may differ between two commands on one workdir: how a run is watched and spread, not what it computes.
+MAY_CHANGE = (
+    "log_steps",
+    "checkpoint_steps",
+    "eval",
+    "mesh",
+    "data.val_path",
+    "data.test_path",
+    "data.workers",
+    "data.max_broken_share",
+)
+
+
+def claim(workdir: Path, recipe: dict[str, Any]) -> None:
+    """Makes the folder and writes `recipe.json` into it, or checks that it is the same run's.
+
+    Raises:
+      ValueError: the folder cannot be written, or belongs to a run of another recipe; it names what differs.
+    """
+    path = workdir / "recipe.json"
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            _check_same(path, recipe)
+        write_whole(path, json.dumps(recipe, indent=2) + "\n")
+    except OSError as error:
+        raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
+
+
+def _check_same(path: Path, recipe: dict[str, Any]) -> None:
+    # Through JSON, where tuples are lists.
+    old, new = (_flatten(tree) for tree in (json.loads(path.read_text()), json.loads(json.dumps(recipe))))
+    differ = [
+        f"{name} is {old.get(name)} there and {new.get(name)} here"
+        for name in sorted({*old, *new})
+        if old.get(name) != new.get(name) and not any(f"{name}.".startswith(f"{free}.") for free in MAY_CHANGE)
+    ]
+    if differ:
+        raise ValueError(
+            f"{path.parent} belongs to another run: {'; '.join(differ)}. Give this one a folder of its own with "
+            "--workdir, or go on from that run's weights with --config.init_from."
+        )
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for name, value in tree.items():
+        flat.update(_flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
+    return flat
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Writes a file that is complete or, when killed on the way, as it was."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def model_folder(workdir: Path) -> Path:
+    """Where a finished run leaves its model."""
+    return workdir / "model"
+
+
+def write_model(workdir: Path, trainer: Trainer, state: TrainState) -> None:
+    """Leaves the trained model for `from_pretrained` and `init_from`: complete or not at all."""
+    folder, new = model_folder(workdir), workdir / "model.new"
+    shutil.rmtree(new, ignore_errors=True)
+    model = nnx.merge(trainer.graphdef, jax.tree.map(np.asarray, jax.device_get(state.params)))
+    model.save_pretrained(new)
+    write_processor(trainer.task.config, new)
+    new.replace(folder)

@@ -1,0 +1,1 @@
+"""Checkpoints in and out: names and arrays, knowing the config and not the modules."""
