@@ -46,11 +46,10 @@ class VideoMAEConfig:
         # JSON and command lines turn tuples into lists and 224 into (224,); keep one spelling, hashable.
         for name in ("image_size", "patch_size"):
             value = getattr(self, name)
-            if not isinstance(value, int):
-                value = tuple(value)
-                if len(value) not in (1, 2):
-                    raise ValueError(f"{name} is one number or (height, width), got {value}.")
-                object.__setattr__(self, name, value[0] if len(set(value)) == 1 else value)
+            sides = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+            if len(sides) not in (1, 2) or not all(isinstance(side, int) and side > 0 for side in sides):
+                raise ValueError(f"{name} must be one whole number or (height, width), at least 1, got {value!r}.")
+            object.__setattr__(self, name, sides[0] if len(set(sides)) == 1 else sides)
         for name in ("image_mean", "image_std"):
             value = getattr(self, name)
             if value is not None:
@@ -62,8 +61,10 @@ class VideoMAEConfig:
     def _check(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type == "int" and value < 1:
-                raise ValueError(f"{field.name} must be at least 1, got {value}.")
+            if field.type is int and not (isinstance(value, int) and value > 0):
+                raise ValueError(f"{field.name} must be a whole number of at least 1, got {value!r}.")
+        if min(self.pixel_std) <= 0:
+            raise ValueError(f"image_std={self.image_std} must be positive.")
         for name, size, patch in zip(
             ("num_frames", "image height", "image width"), self.clip_size, self.patch, strict=True
         ):

@@ -11,19 +11,6 @@ from videomae_jax.data import builtin
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import write_video
 
-LEVEL_STEP = 5
-
-
-def counter_frames(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Gray frames [T H W 3] that carry their own number as brightness, 5 levels apart."""
-    levels = (10 + LEVEL_STEP * np.arange(num_frames)).astype(np.uint8)
-    return np.broadcast_to(levels[:, None, None, None], (num_frames, height, width, 3)).copy()
-
-
-def frame_numbers(frames: np.ndarray) -> list[int]:
-    """The numbers that `counter_frames` wrote into the frames."""
-    return np.round((frames.mean((-3, -2, -1)) - 10) / LEVEL_STEP).astype(int).tolist()
-
 
 @pytest.fixture
 def encode() -> Callable[..., None]:

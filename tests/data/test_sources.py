@@ -2,7 +2,6 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import counter_frames
 
 from videomae_jax.data import builtin
 from videomae_jax.data.sources import open_source
@@ -12,7 +11,7 @@ from videomae_jax.data.video import write_video
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
-    write_video(path, counter_frames(2), fps=25)
+    write_video(path, np.zeros((2, 32, 48, 3), np.uint8), fps=25)
     return path
 
 

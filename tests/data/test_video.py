@@ -1,10 +1,23 @@
 import pickle
 
+import av
 import numpy as np
 import pytest
-from conftest import counter_frames, frame_numbers
 
 from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
+
+LEVEL_STEP = 5
+
+
+def counter_frames(num_frames: int, height: int = 32, width: int = 48) -> np.ndarray:
+    """Gray frames [T H W 3] that carry their own number as brightness, 5 levels apart."""
+    levels = (10 + LEVEL_STEP * np.arange(num_frames)).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (num_frames, height, width, 3)).copy()
+
+
+def frame_numbers(frames: np.ndarray) -> list[int]:
+    """The numbers that `counter_frames` wrote into the frames."""
+    return np.round((frames.mean((-3, -2, -1)) - 10) / LEVEL_STEP).astype(int).tolist()
 
 
 def test_written_video_reads_back(tmp_path):
@@ -116,8 +129,6 @@ def test_garbled_pictures_are_an_error(tmp_path):
 
 
 def test_file_without_pictures_is_an_error(tmp_path):
-    import av
-
     with av.open(str(tmp_path / "sound.wav"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")

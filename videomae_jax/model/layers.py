@@ -19,7 +19,7 @@ class QKV(nnx.Module):
 
     def __init__(self, dim: int, *, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
         # The original draws one [D, 3 D] matrix: the fan-out is that of all three.
-        init = jax.nn.initializers.variance_scaling(2.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
+        init = jax.nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
         self.kernel = nnx.Param(init(rngs.params(), (dim, 3, dim)))
         self.q_bias = nnx.Param(jnp.zeros(dim)) if bias else None
         self.v_bias = nnx.Param(jnp.zeros(dim)) if bias else None

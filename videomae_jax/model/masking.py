@@ -20,12 +20,13 @@ class MaskIds(NamedTuple):
 class Mask:
     """One kind of mask over a (t, h, w) grid of tokens; call it with a key to draw one.
 
-    | kind           | hides                                                      | valid ratios                        |
-    | -------------- | ---------------------------------------------------------- | ----------------------------------- |
-    | `tube`         | the same `int(ratio * h * w)` places in every latent frame | one place or more hidden, and left  |
-    | `random`       | any `int(ratio * N)` tokens                                | one token or more hidden, and left  |
-    | `frame`        | `int(ratio * t)` whole latent frames                       | one frame or more hidden, and left  |
-    | `running_cell` | `4 * ratio` places of every 2 x 2 cell, moving on by one a frame | 0.25, 0.5 or 0.75; even h and w |
+    - `tube` hides the same `int(ratio * h * w)` places in every latent frame;
+    - `random` hides any `int(ratio * N)` tokens;
+    - `frame` hides `int(ratio * t)` whole latent frames;
+    - `running_cell` hides `4 * ratio` places of every 2 x 2 cell, moving on by one place a frame; the ratio is 0.25,
+      0.5 or 0.75, and h and w are even.
+
+    The first three take every ratio that hides at least one place, token or frame, and leaves one.
 
     Sources: V1 masking_generator.py:3-24, VideoMAE paper section 3.3, V2 masking_generator.py:11-28 and 80-113.
 
@@ -146,17 +147,25 @@ def resolve_mask(
     bool_masked_pos: Bool[Array, "B N"] | None,
     visible_ids: Int[Array, "B V"] | None,
     masked_ids: Int[Array, "B M"] | None,
+    *,
+    batch: int,
+    num_patches: int,
 ) -> MaskIds | None:
     """The one mask that a caller gave, as ids; None when none was given.
 
     Raises:
-      ValueError: both forms or half a pair given, a bool mask under `jit` (its counts must be known before
-        tracing), or one whose rows hide different numbers of tokens.
+      ValueError: both forms or half a pair given, a mask for another number of clips or tokens, a bool mask under
+        `jit` (its counts must be known before tracing), or one whose rows hide different numbers of tokens.
     """
     if bool_masked_pos is None:
         if (visible_ids is None) != (masked_ids is None):
             raise ValueError("visible_ids and masked_ids go together; only one of them was given.")
-        return None if visible_ids is None else MaskIds(visible_ids, masked_ids)
+        if visible_ids is None:
+            return None
+        for name, ids in (("visible_ids", visible_ids), ("masked_ids", masked_ids)):
+            if ids.ndim != 2 or ids.shape[0] != batch:
+                raise ValueError(f"{name} must be [B, tokens] with B = {batch} clips, got {list(ids.shape)}.")
+        return MaskIds(visible_ids, masked_ids)
     if visible_ids is not None or masked_ids is not None:
         raise ValueError("Pass either bool_masked_pos or visible_ids and masked_ids, not both.")
     if isinstance(bool_masked_pos, jax.core.Tracer):
@@ -165,6 +174,8 @@ def resolve_mask(
             "pass visible_ids and masked_ids, for example those of masking.ids_from_mask(mask, num_masked)."
         )
     mask = np.asarray(bool_masked_pos, bool)
+    if mask.shape != (batch, num_patches):
+        raise ValueError(f"bool_masked_pos must be [B, N] = {[batch, num_patches]}, got {list(mask.shape)}.")
     counts = np.unique(mask.sum(axis=1))
     if len(counts) != 1:
         raise ValueError(f"Every clip must hide the same number of tokens; bool_masked_pos hides {counts.tolist()}.")

@@ -103,8 +103,9 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         Raises:
           ValueError: clips of another shape than the config's, or an unusable mask (`masking.resolve_mask`).
         """
-        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids)
         check_pixel_values(self.config, pixel_values)
+        sizes = dict(batch=pixel_values.shape[0], num_patches=self.config.num_patches)
+        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, **sizes)
         return self._encode(pixel_values, None if mask is None else mask.visible)
 
     @cached_jit
@@ -184,12 +185,15 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         `visible_ids` (V2's dual masking), those are decoded but not counted in the loss.
 
         Raises:
-          ValueError: no mask, an unusable one (`masking.resolve_mask`), or clips of another shape than the config's.
+          ValueError: no mask, an empty or unusable one (`masking.resolve_mask`), or clips of another shape than the config's.
         """
-        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids)
-        if mask is None:
-            raise ValueError("Pre-training needs a mask: pass bool_masked_pos, or visible_ids and masked_ids.")
         check_pixel_values(self.config, pixel_values)
+        sizes = dict(batch=pixel_values.shape[0], num_patches=self.config.num_patches)
+        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, **sizes)
+        if mask is None or mask.masked.shape[1] == 0:
+            raise ValueError(
+                "Pre-training needs a mask that hides tokens: pass bool_masked_pos, or visible_ids and masked_ids."
+            )
         return self._reconstruct(pixel_values, mask)
 
     @cached_jit

@@ -17,20 +17,23 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
     """
     config_flag = config_flags.DEFINE_config_file("config", None, "the recipe, a file of configs/", lock_config=True)
     workdir_flag = flags.DEFINE_string("workdir", None, "the run's folder; default: runs/<config name>")
-    flags.mark_flag_as_required("config")
 
     def parse(argv: list[str]) -> list[str]:
+        if not {"--help", "--helpfull"} & set(argv):
+            _config_file(argv)
         try:
             return flags.FLAGS(argv)
-        except (flags.Error, ValueError, TypeError, KeyError, AttributeError, OSError) as error:
-            _fail(_first_line(error))
+        except (KeyError, AttributeError) as error:
+            _fail(f"unknown config key {' '.join(str(error.args[0]).split())}")
+        except (flags.Error, ValueError, TypeError) as error:
+            # ml_collections hands an error of the config file on as a printed traceback; its last line says what.
+            _fail(str(error).strip().splitlines()[-1].removeprefix("ValueError: "))
 
     def checked_main(leftover: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a checkpoint
-        config = config_flag.value
         try:
-            _check_words(sys.argv[1:], leftover[1:], config)
-            main(config, Path(workdir_flag.value or _default_workdir(sys.argv[1:])))
+            _check_words(leftover[1:], config_flag.value)
+            main(config_flag.value, Path(workdir_flag.value or f"runs/{_config_file(sys.argv).stem}"))
         except (ValueError, ImportError) as error:
             if not _raised_by_us(error):
                 raise
@@ -39,13 +42,24 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
     app.run(checked_main, flags_parser=parse)
 
 
-def _check_words(argv: list[str], leftover: list[str], config: ConfigDict) -> None:
+def _config_file(argv: list[str]) -> Path:
+    """The file that `--config` names."""
+    named = re.search(r" --?config[= ](\S+)", " ".join(argv))
+    if named is None:
+        _fail("say which recipe to run: --config configs/quickstart.py")
+    file = Path(named[1].split(":")[0])
+    if not file.is_file():
+        _fail(f"the config file {file} does not exist; configs/ holds the recipes.")
+    return file
+
+
+def _check_words(leftover: list[str], config: ConfigDict) -> None:
     if leftover:
         raise ValueError(
             f"unexpected words on the command line: {' '.join(leftover)}. "
             "Values follow an equals sign, as in --config.data.flip=False."
         )
-    for word in argv:
+    for word in sys.argv[1:]:
         key = re.match(r"--?config\.([\w.]+)", word)
         if key and isinstance(_lookup(config, key[1]), ConfigDict | dict):
             raise ValueError(
@@ -59,20 +73,10 @@ def _lookup(config: ConfigDict, key: str):
     return config
 
 
-def _default_workdir(argv: list[str]) -> str:
-    words = " ".join(argv)
-    file = re.search(r"--?config[= ]([^ :]+)", words)[1]
-    return f"runs/{Path(file).stem}"
-
-
 def _raised_by_us(error: Exception) -> bool:
     """Whether the error is one of our own checks: any other is a fault of ours and needs its traceback."""
-    innermost = traceback.extract_tb(error.__traceback__)[-1].filename
-    return "videomae_jax" in innermost or Path(innermost).parent.name == "configs" or innermost.endswith("train.py")
-
-
-def _first_line(error: Exception) -> str:
-    return str(error.args[0] if error.args else error).strip()
+    innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
+    return "videomae_jax" in innermost.parts or innermost.name == Path(sys.argv[0]).name
 
 
 def _fail(message: str) -> None:

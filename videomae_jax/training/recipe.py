@@ -19,7 +19,7 @@ class Data:
     batch_size: int  # videos a step, over all devices
     stride: int  # video frames from one frame of a clip to the next
     flip: bool  # mirror every other clip
-    workers: int  # processes that decode; 0: threads only
+    workers: int  # processes that decode, at most one a core; 0: threads only
     max_broken_share: float  # of the training videos may be unreadable before the run stops
 
 
@@ -106,7 +106,7 @@ def _build(cls: type, values: dict[str, Any], where: str) -> Any:
             value = _build(hint, value, key)
         elif not _fits(value, hint):
             raise ValueError(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}.")
-        elif isinstance(value, int) and hint is not float and cls is not Mesh and value < MINIMUM.get(name, 1):
+        elif type(value) is int and hint is not float and cls is not Mesh and value < MINIMUM.get(name, 1):
             raise ValueError(f"{key} must be at least {MINIMUM.get(name, 1)}, got {value}.")
         built[name] = value
     return cls(**built)

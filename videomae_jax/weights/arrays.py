@@ -34,25 +34,14 @@ def from_huggingface(arrays: Mapping[str, np.ndarray], wanted: dict, config: Vid
     Raises:
       ValueError: names missing from the checkpoint or left over in it, or shapes that differ; all of them at once.
     """
-    left, filled, problems = dict(arrays), {}, []
-    for path, leaf in flatten_dict(wanted, sep="/").items():
-        rule = RULES[path]
-        layers = range(leaf.shape[0]) if rule.stacked else (None,)
-        names = [[name.format(i=i) for name in rule.theirs] for i in layers]
-        missing = [name for layer in names for name in layer if name not in left]
-        if missing:
-            problems += [f"missing: {name}" for name in missing]
-            continue
-        try:
-            parts = [rule.layout.to_ours(tuple(np.asarray(left.pop(n)) for n in layer), config) for layer in names]
-            array = np.stack(parts) if rule.stacked else parts[0]
-        except ValueError as error:  # arrays that do not stack or rearrange: the wrong shape
-            problems.append(f"shape: {names[0][0]}: {error}")
-            continue
-        if array.shape != tuple(leaf.shape):
-            problems.append(f"shape: {names[0][0]} gives {array.shape}, the model has {tuple(leaf.shape)}")
-        filled[path] = array
-    problems += [f"unexpected: {name}" for name in left]
+    needed = _theirs({path: np.broadcast_to(np.float32(0), leaf.shape) for path, leaf in _flat(wanted)}, config)
+    problems = [f"missing: {name}" for name in needed if name not in arrays]
+    problems += [f"unexpected: {name}" for name in arrays if name not in needed]
+    problems += [
+        f"shape: {name} is {arrays[name].shape}, the model has {array.shape}"
+        for name, array in needed.items()
+        if name in arrays and arrays[name].shape != array.shape
+    ]
     if problems:
         shown = "\n  ".join(problems[:20]) + (f"\n  ... and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise ValueError(f"the checkpoint does not fit the model:\n  {shown}")
