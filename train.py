@@ -34,7 +34,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     """Pre-trains by a recipe of `configs/` in the folder `workdir`."""
     recipe = Recipe.from_config(config)
     trainer, schedule, sources, total_steps = prepare(recipe)
-    claim(workdir, config.to_dict())
+    claim(workdir, config.to_dict(), sources["train"].class_names)
     broken = BrokenVideos(workdir, sum(map(len, sources.values())), recipe.data.max_broken_share)
     measure = Reconstruction(
         trainer.task,
@@ -95,6 +95,8 @@ def prepare(recipe: Recipe) -> tuple[Trainer, optax.Schedule, dict[str, VideoSou
     dtype = compute_dtype(recipe.compute_dtype)
     task = Pretraining(config, masking, recipe.data.flip, recipe.seed, dtype)
     trainer = Trainer(task, optimizer, mesh, recipe.optim.accumulation)
+    if recipe.init_from is not None:
+        task.find(recipe.init_from)
 
     encoder, visible = masking.encoder, config.num_patches - masking.encoder.num_masked
     decoded = encoder.num_masked if masking.decoder is None else config.num_patches - masking.decoder.num_masked
@@ -128,7 +130,7 @@ def evaluation_batch_size(recipe: Recipe, trainer: Trainer) -> int:
 
 
 def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
-    """The sets of videos that the recipe names; the classes and their order are the training set's.
+    """The sets of videos that the recipe names. Labels play no part, so their classes need not agree.
 
     Raises:
       ValueError: one is not there or cannot be understood; it says which key to set, and how to do without.
@@ -139,7 +141,7 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
         if path is None:
             continue
         try:
-            sources[name] = open_source(path, sources["train"].class_names if sources else None)
+            sources[name] = open_source(path)
         except ValueError as error:
             raise ValueError(
                 f"config.data.{key}: {error}.\nPoint it to your videos with --config.data.{key}=PATH. "

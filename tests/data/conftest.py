@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pytest
 
-from videomae_jax.data import builtin
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import write_video
 
@@ -53,21 +52,3 @@ def source_with_broken(sound_source: VideoSource, tmp_path: Path) -> VideoSource
         paths[v] = str(tmp_path / f"broken_{v}.mp4")
         Path(paths[v]).write_text("no video")
     return VideoSource("partly broken", tuple(paths), sound_source.labels, sound_source.class_names)
-
-
-@pytest.fixture(scope="session")
-def builtin_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with one clip of each built-in photograph and move instead of three."""
-    cache = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("VIDEOMAE_JAX_CACHE", str(cache))
-        builtin.clips_folder().mkdir()
-        builtin.write_clips(builtin.clips_folder(), variants=1)
-    return cache
-
-
-@pytest.fixture
-def builtin_clips(builtin_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Makes `builtin:train` and `builtin:val` those of `builtin_cache`."""
-    monkeypatch.setenv("VIDEOMAE_JAX_CACHE", str(builtin_cache))
-    return builtin_cache

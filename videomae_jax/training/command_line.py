@@ -1,5 +1,6 @@
 """The command line of train.py and eval.py: `--config FILE.py[:options] [--config.KEY=VALUE ...] [--workdir DIR]`."""
 
+import ast
 import re
 import sys
 import traceback
@@ -24,7 +25,7 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         try:
             return flags.FLAGS(argv)
         except (KeyError, AttributeError) as error:
-            _fail(f"unknown config key {' '.join(str(error.args[0]).split())}")
+            _fail(f"unknown config key {_plain(error)}")
         except (flags.Error, ValueError, TypeError) as error:
             # ml_collections hands an error of the config file on as a printed traceback; its last line says what.
             _fail(str(error).strip().splitlines()[-1].removeprefix("ValueError: "))
@@ -77,6 +78,12 @@ def _raised_by_us(error: Exception) -> bool:
     """Whether the error is one of our own checks: any other is a fault of ours and needs its traceback."""
     innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
     return "videomae_jax" in innermost.parts or innermost.name == Path(sys.argv[0]).name
+
+
+def _plain(error: Exception) -> str:
+    # ml_collections wraps a KeyError in a KeyError, whose text is then quoted twice.
+    text = str(error.args[0])
+    return " ".join((ast.literal_eval(text) if text[:1] in "'\"" else text).split())
 
 
 def _fail(message: str) -> None:

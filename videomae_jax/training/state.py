@@ -99,7 +99,7 @@ class Trainer:
 
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), state.params, batch, self.accumulation)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
-        metrics = {**metrics, "grad_norm": optax.global_norm(grads), "steps": jnp.ones(())}
+        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
         state = TrainState(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),

@@ -36,18 +36,24 @@ class Pretraining:
         """A freshly initialised model."""
         return VideoMAEForPreTraining(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
 
-    def load(self, directory: str | Path) -> VideoMAEForPreTraining:
-        """A model with the weights of another run.
+    def find(self, directory: str | Path) -> Path:
+        """The folder with the weights of another run, whose model is this task's.
 
         Raises:
-          ValueError: the folder holds no model, or one that is not the recipe's.
+          ValueError: the folder holds no model, or another one.
         """
-        saved, config = dataclasses.asdict(read_config(find_model(directory))), dataclasses.asdict(self.config)
+        folder = find_model(directory)
+        saved, config = dataclasses.asdict(read_config(folder)), dataclasses.asdict(self.config)
         differ = [name for name in config if saved[name] != config[name] and name != "norm_pix_loss"]
         if differ:
             changes = ", ".join(f"{name} {saved[name]} (the recipe: {config[name]})" for name in differ)
             raise ValueError(f"init_from={directory} holds another model: {changes}.")
-        return VideoMAEForPreTraining.from_pretrained(directory, dtype=self.dtype, **config)
+        return folder
+
+    def load(self, directory: str | Path) -> VideoMAEForPreTraining:
+        """A model with the weights of another run; errors as in `find`."""
+        fields = dataclasses.asdict(self.config)
+        return VideoMAEForPreTraining.from_pretrained(self.find(directory), dtype=self.dtype, **fields)
 
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""

@@ -25,18 +25,24 @@ MAY_CHANGE = (
 )
 
 
-def claim(workdir: Path, recipe: dict[str, Any]) -> None:
-    """Makes the folder and writes `recipe.json` into it, or checks that it is the same run's.
+def claim(workdir: Path, recipe: dict[str, Any], class_names: tuple[str, ...]) -> None:
+    """Makes the folder and writes `recipe.json` and `classes.txt` into it, or checks that it is the same run's.
+
+    Args:
+      workdir: the run's folder.
+      recipe: the resolved recipe.
+      class_names: of the training set, in its order.
 
     Raises:
-      ValueError: the folder cannot be written, or belongs to a run of another recipe; it names what differs.
+      ValueError: the folder cannot be written, or holds checkpoints of another recipe; it names what differs.
     """
     path = workdir / "recipe.json"
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists():
+        if path.exists() and any(step.name.isdigit() for step in (workdir / "checkpoints").glob("*")):
             _check_same(path, recipe)
         write_whole(path, json.dumps(recipe, indent=2) + "\n")
+        write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in class_names))
     except OSError as error:
         raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
 

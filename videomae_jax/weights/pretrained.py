@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from safetensors.numpy import load_file, save_file
 
@@ -26,7 +27,8 @@ class PretrainedMixin:
         directory.mkdir(parents=True, exist_ok=True)
         params = nnx.to_pure_dict(nnx.split(self)[1])
         write_config(self.config, type(self).__name__, directory)
-        save_file(to_huggingface(params, self.config), directory / WEIGHTS_FILE, metadata={"format": "pt"})
+        arrays = {name: np.ascontiguousarray(array) for name, array in to_huggingface(params, self.config).items()}
+        save_file(arrays, directory / WEIGHTS_FILE, metadata={"format": "pt"})
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, dtype: jnp.dtype = jnp.float32, **config_overrides: Any) -> Self:
@@ -49,7 +51,7 @@ class PretrainedMixin:
             params = from_huggingface(arrays, nnx.to_pure_dict(state), config)
         except ValueError as error:
             raise ValueError(f"{directory / WEIGHTS_FILE}: {error}") from None
-        return nnx.merge(graphdef, jax.tree.map(jnp.asarray, params))
+        return nnx.merge(graphdef, jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), params))
 
 
 def find_model(directory: str | Path) -> Path:
@@ -82,5 +84,7 @@ def write_config(config: VideoMAEConfig, architecture: str, directory: Path) -> 
 def read_config(directory: Path) -> VideoMAEConfig:
     """Reads `config.json`, leaving out the fields that are not about the model's shape."""
     content = json.loads((directory / CONFIG_FILE).read_text())
+    if "qv_bias" in content:  # the name in transformers 5
+        content["qkv_bias"] = content.pop("qv_bias")
     fields = {field.name for field in dataclasses.fields(VideoMAEConfig)}
     return VideoMAEConfig(**{name: value for name, value in content.items() if name in fields})

@@ -1,0 +1,40 @@
+"""What all tests share: eight CPU devices, and built-in clips written once."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jax
+import pytest
+
+from videomae_jax.data import builtin
+
+# Many tests compile the same small programs, here and in processes of their own.
+compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
+os.environ |= {
+    "JAX_PLATFORMS": "cpu",
+    "JAX_COMPILATION_CACHE_DIR": compilation_cache.name,
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+}
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_compilation_cache_dir", compilation_cache.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+
+
+@pytest.fixture(scope="session")
+def builtin_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache folder with one clip of each built-in photograph and move instead of three."""
+    cache = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VIDEOMAE_JAX_CACHE", str(cache))
+        builtin.clips_folder().mkdir()
+        builtin.write_clips(builtin.clips_folder(), variants=1)
+    return cache
+
+
+@pytest.fixture
+def builtin_clips(builtin_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes `builtin:train` and `builtin:val` those of `builtin_cache`."""
+    monkeypatch.setenv("VIDEOMAE_JAX_CACHE", str(builtin_cache))
+    return builtin_cache

@@ -1,0 +1,317 @@
+import contextlib
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
+from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD
+from videomae_jax.model.masking import Masking, mask_from_ids
+
+TINY = VideoMAEConfig(
+    image_size=32,
+    patch_size=8,
+    num_frames=8,
+    hidden_size=32,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=64,
+    decoder_hidden_size=16,
+    decoder_num_hidden_layers=2,
+    decoder_num_attention_heads=2,
+    decoder_intermediate_size=32,
+)  # 4 x 4 x 4 tokens
+
+
+def pretraining_model(dtype=jnp.float32, **changes):
+    return VideoMAEForPreTraining(dataclasses.replace(TINY, **changes), dtype=dtype, rngs=nnx.Rngs(0))
+
+
+@pytest.fixture(scope="module")
+def model() -> VideoMAEForPreTraining:
+    return pretraining_model()
+
+
+@pytest.fixture(scope="module")
+def clips() -> np.ndarray:
+    """Two clips of noise around their own colour, uint8."""
+    rng = np.random.default_rng(0)
+    colours = rng.integers(60, 190, (2, 1, 1, 1, 3))
+    return (colours + rng.integers(-60, 60, (2, *TINY.clip_size, 3))).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def ids():
+    """Tube 0.75: 16 visible and 48 masked tokens."""
+    return Masking("tube", 0.75, "none", 0, TINY.grid)(jax.random.split(jax.random.key(0), 2))
+
+
+@pytest.fixture(scope="module")
+def dual_ids():
+    """The tube's 16 visible tokens, and the 32 that V2's decoder works on."""
+    return Masking("tube", 0.75, "running_cell", 0.5, TINY.grid)(jax.random.split(jax.random.key(0), 2))
+
+
+def normalized(clips):
+    return (clips / np.float32(255) - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+
+
+def token_cubes(clips):
+    """[B, t, h, w, frames, height, width, C] in float64 and in [0, 1]."""
+    B, (t, h, w), (u, p, q) = len(clips), TINY.grid, TINY.patch
+    return (clips / 255).reshape(B, t, u, h, p, w, q, 3).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+
+
+def oracle_errors(clips, logits, decoded, norm_pix=True):
+    """Each decoded token's squared error, from the paper's definition of its target, [B, M]."""
+    cubes = token_cubes(clips)
+    if norm_pix:
+        inside = (4, 5, 6)  # every channel by itself
+        deviation = cubes.std(axis=inside, keepdims=True, ddof=1)
+        cubes = (cubes - cubes.mean(axis=inside, keepdims=True)) / (deviation + 1e-6)
+    targets = cubes.reshape(len(clips), TINY.num_patches, TINY.patch_dim)
+    targets = np.stack([clip[tokens] for clip, tokens in zip(targets, decoded, strict=True)])
+    return ((np.asarray(logits, np.float64) - targets) ** 2).mean(axis=-1)
+
+
+def change_tokens(clips, hidden):
+    """The clips with the pixels of tokens replaced where `hidden` [B, N] is True."""
+    cubes = (255 * token_cubes(clips)).round().astype(np.uint8)
+    where = np.asarray(hidden).reshape(*cubes.shape[:4], 1, 1, 1, 1)
+    changed = np.where(where, 255 - cubes[:, ::-1, :, :, :, ::-1], cubes)
+    return changed.transpose(0, 1, 4, 2, 5, 3, 6, 7).reshape(clips.shape)
+
+
+@contextlib.contextmanager
+def compilations():
+    """A list with an entry for every program that XLA compiles meanwhile."""
+    compiled = []
+
+    def listen(event, duration, **_):
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(duration)
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield compiled
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_logits_are_the_masked_tokens_numbers(model, clips, ids):
+    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert output.logits.shape == (2, 48, 2 * 8 * 8 * 3)
+    assert output.loss.shape == ()
+
+
+def test_encoder_keeps_visible_tokens_only(model, clips, ids):
+    assert model.videomae(clips).last_hidden_state.shape == (2, 64, 32)
+    visible = model.videomae(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert visible.last_hidden_state.shape == (2, 16, 32)
+
+
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_loss_is_the_papers(clips, ids, norm_pix):
+    model = pretraining_model(norm_pix_loss=norm_pix)
+    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    expected = oracle_errors(clips, output.logits, ids.masked, norm_pix).mean()
+    np.testing.assert_allclose(output.loss, expected, rtol=1e-5)
+
+
+def test_loss_with_a_decoder_mask_is_v2s(model, clips, dual_ids):
+    """V2: sum(error * hidden[decoded]) / sum(hidden[decoded]) over the whole batch."""
+    output = model(clips, visible_ids=dual_ids.visible, masked_ids=dual_ids.masked)
+    hidden = ~np.asarray(mask_from_ids(dual_ids.visible, TINY.num_patches))
+    counted = np.stack([clip[tokens] for clip, tokens in zip(hidden, dual_ids.masked, strict=True)])
+    assert 0 < counted.sum() < counted.size  # both kinds of decoded tokens are there
+    errors = oracle_errors(clips, output.logits, dual_ids.masked)
+    np.testing.assert_allclose(output.loss, (errors * counted).sum() / counted.sum(), rtol=1e-5)
+
+
+def test_a_decoder_mask_that_drops_nothing_hidden_gives_v1s_loss(model, clips, ids):
+    """V2's code with decoder ratio 0 is V1's: what the encoder does not see is decoded."""
+    everything = jnp.broadcast_to(jnp.arange(64), (2, 64))
+    output = model(clips, visible_ids=ids.visible, masked_ids=everything)
+    hidden = np.asarray(mask_from_ids(ids.masked, 64))
+    np.testing.assert_allclose(output.loss, oracle_errors(clips, output.logits, everything)[hidden].mean(), rtol=1e-5)
+
+
+def test_pixels_that_are_not_decoded_do_not_matter(model, clips, dual_ids):
+    neither = ~np.asarray(mask_from_ids(dual_ids.visible, 64) | mask_from_ids(dual_ids.masked, 64))
+    assert neither.any()
+    before, after = (
+        model(video, visible_ids=dual_ids.visible, masked_ids=dual_ids.masked)
+        for video in (clips, change_tokens(clips, neither))
+    )
+    np.testing.assert_array_equal(after.logits, before.logits)
+    np.testing.assert_array_equal(after.loss, before.loss)
+
+
+def test_the_model_sees_visible_tokens_alone(model, clips, ids):
+    changed = change_tokens(clips, mask_from_ids(ids.masked, 64))
+    before = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    after = model(changed, visible_ids=ids.visible, masked_ids=ids.masked)
+    np.testing.assert_array_equal(after.logits, before.logits)
+    assert abs(after.loss - before.loss) > 1e-3
+
+
+def test_the_model_sees_every_visible_token(model, clips, ids):
+    for token in (0, 15):
+        one = mask_from_ids(ids.visible[:, token : token + 1], 64)
+        before, after = (
+            model(video, visible_ids=ids.visible, masked_ids=ids.masked).logits
+            for video in (clips, change_tokens(clips, one))
+        )
+        assert abs(after - before).max() > 1e-4
+
+
+def test_clips_of_a_batch_do_not_see_each_other(model, clips, ids):
+    together = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    alone = model(clips[1:], visible_ids=ids.visible[1:], masked_ids=ids.masked[1:])
+    np.testing.assert_allclose(together.logits[1:], alone.logits, atol=1e-5)
+
+
+def test_bool_mask_and_ids_are_the_same_mask(model, clips, ids):
+    by_ids = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    by_mask = model(clips, mask_from_ids(ids.masked, 64))
+    np.testing.assert_array_equal(by_mask.logits, by_ids.logits)
+    np.testing.assert_array_equal(by_mask.loss, by_ids.loss)
+
+
+def test_uint8_clips_give_what_normalised_floats_give(model, clips, ids):
+    as_bytes = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    as_floats = model(normalized(clips), visible_ids=ids.visible, masked_ids=ids.masked)
+    np.testing.assert_allclose(as_bytes.logits, as_floats.logits, atol=1e-5)
+    np.testing.assert_allclose(as_bytes.loss, as_floats.loss, rtol=1e-5)
+
+
+def test_position_kinds_give_different_models(clips, ids):
+    one, three = (
+        pretraining_model(position_embedding_type=kind)(clips, visible_ids=ids.visible, masked_ids=ids.masked).logits
+        for kind in ("sincos_1d", "sincos_3d")
+    )
+    assert abs(one - three).max() > 1e-2
+
+
+def test_second_eager_call_compiles_nothing(clips, ids):
+    model = pretraining_model(hidden_size=48)  # a width of its own, so that the first call has to compile
+    mask = np.asarray(mask_from_ids(ids.masked, 64))
+    with compilations() as first:
+        model(clips, mask), model.videomae(clips, mask)
+    assert len(first) >= 2
+    with compilations() as second:
+        model(clips, mask), model.videomae(clips, mask)
+    assert second == []
+
+
+def test_another_model_of_the_same_config_compiles_nothing(model, clips, ids):
+    model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    other = VideoMAEForPreTraining(TINY, rngs=nnx.Rngs(1))
+    with compilations() as compiled:
+        output = other(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert compiled == []
+    assert output.loss != model(clips, visible_ids=ids.visible, masked_ids=ids.masked).loss
+
+
+def test_changed_parameters_count_in_the_next_call(clips, ids):
+    """What is cached is the program and not its weights."""
+    model = pretraining_model()
+    before = model(clips, visible_ids=ids.visible, masked_ids=ids.masked).logits
+    model.decoder.head.bias[...] += 1
+    after = model(clips, visible_ids=ids.visible, masked_ids=ids.masked).logits
+    np.testing.assert_allclose(after, before + 1, atol=1e-5)
+
+
+def test_models_run_under_jit(model, clips, ids):
+    def loss(clips, ids):
+        return model(clips, visible_ids=ids.visible, masked_ids=ids.masked).loss
+
+    np.testing.assert_allclose(jax.jit(loss)(clips, ids), loss(clips, ids), rtol=1e-5)
+
+
+@pytest.mark.parametrize("field", ["num_hidden_layers", "decoder_num_hidden_layers"])
+def test_the_program_does_not_grow_with_depth(clips, ids, field):
+    def lines(depth):
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: pretraining_model(**{field: depth})))
+
+        def loss(params):
+            return nnx.merge(graphdef, params)(clips, visible_ids=ids.visible, masked_ids=ids.masked).loss
+
+        return len(jax.jit(jax.grad(loss)).lower(nnx.to_pure_dict(state)).as_text().splitlines())
+
+    assert lines(6) == lines(3)
+
+
+def test_bfloat16_computes_in_it_and_keeps_parameters_logits_and_loss_in_fp32(clips, ids):
+    model = pretraining_model(jnp.bfloat16)
+    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert output.logits.dtype == output.loss.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.split(model)[1])} == {jnp.dtype(jnp.float32)}
+    assert model.videomae(clips).last_hidden_state.dtype == jnp.bfloat16
+
+
+def test_bfloat16_is_near_fp32(model, clips, ids):
+    """bfloat16 has 8 bits: 0.4 % a rounding, and a few of them in a row."""
+    exact = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    rounded = pretraining_model(jnp.bfloat16)(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    difference = jnp.std(rounded.logits - exact.logits) / jnp.std(exact.logits)
+    assert 1e-4 < difference < 0.02
+    np.testing.assert_allclose(rounded.loss, exact.loss, rtol=1e-2)
+
+
+def test_targets_stay_fp32_in_a_bfloat16_model(clips, ids):
+    output = pretraining_model(jnp.bfloat16)(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    expected = oracle_errors(clips, output.logits, ids.masked).mean()
+    np.testing.assert_allclose(output.loss, expected, rtol=1e-5)
+
+
+def test_outputs_are_read_by_attribute_name_and_position(model, clips, ids):
+    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert output.loss is output["loss"] is output[0]
+    assert output.logits is output["logits"] is output[1]
+    assert output.to_tuple() == (output.loss, output.logits)
+    encoded = model.videomae(clips)
+    assert encoded[0] is encoded["last_hidden_state"]
+
+
+def test_outputs_are_pytrees(model, clips, ids):
+    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    doubled = jax.tree.map(lambda leaf: 2 * leaf, output)
+    assert doubled.loss == 2 * output.loss
+
+
+def test_models_of_one_seed_are_identical_and_of_two_differ():
+    first, same, other = (jax.tree.leaves(nnx.split(VideoMAEModel(TINY, rngs=nnx.Rngs(seed)))[1]) for seed in (0, 0, 1))
+    assert all((a == b).all() for a, b in zip(first, same, strict=True))
+    assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.parametrize("mask", [None, np.zeros((2, 64), bool)], ids=["none", "empty"])
+def test_pretraining_without_a_mask_is_an_error(model, clips, mask):
+    with pytest.raises(ValueError, match="needs a mask that hides tokens: pass bool_masked_pos, or visible_ids and"):
+        model(clips, mask)
+
+
+def test_unusable_mask_is_an_error_of_the_call(model, clips):
+    with pytest.raises(ValueError, match=r"bool_masked_pos must be \[B, N\] = \[2, 64\], got \[2, 63\]"):
+        model(clips, np.ones((2, 63), bool))
+    with pytest.raises(ValueError, match="only one of them was given"):
+        model.videomae(clips, visible_ids=np.zeros((2, 1), int))
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 32, 40, 3), (2, 4, 32, 32, 3), (2, 8, 32, 32, 1), (8, 32, 32, 3)], ids=str)
+def test_clips_of_another_shape_are_an_error_that_names_both(model, ids, shape):
+    for call in (model, model.videomae):
+        with pytest.raises(ValueError) as error:
+            call(np.zeros(shape, np.uint8), visible_ids=ids.visible, masked_ids=ids.masked)
+        assert str(error.value) == f"pixel_values must be [B T H W C] = [B 8 32 32 3], got {list(shape)}."
+
+
+def test_channels_first_clips_are_told_how_to_be_transposed(model, clips, ids):
+    channels_first = clips.transpose(0, 1, 4, 2, 3)
+    with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 1, 3, 4, 2\)"):
+        model(channels_first, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert channels_first.transpose(0, 1, 3, 4, 2).shape == clips.shape

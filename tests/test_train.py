@@ -1,0 +1,212 @@
+"""train.py as a user runs it: in processes of its own, on video files."""
+
+import csv
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videomae_jax import VideoMAEForPreTraining
+from videomae_jax.data.video import write_video
+from videomae_jax.training.metrics import read_metrics
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+
+# A model, clip and batch for a test; numbers are dotted keys of the recipe.
+SMALL = {
+    "data.batch_size": 4,
+    "data.stride": 1,
+    "data.workers": 0,
+    "model.image_size": 32,
+    "model.num_frames": 4,
+    "eval.clips": 4,
+    "eval.steps": 1000,
+    "log_steps": 1,
+}
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    """Two classes of four videos of drifting noise, 12 frames of 48 x 40, and a manifest."""
+    folder, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
+    for index in range(8):
+        path = folder / ("left" if index % 2 else "right") / f"video {index}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        scene = np.kron(rng.integers(0, 256, (10, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        write_video(path, np.stack([scene[8:48, shift : shift + 48] for shift in range(12)]), fps=25)
+    with (folder / "train.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [["path", "label"], *([p.relative_to(folder), p.parent.name] for p in files(folder))]
+        )
+    return folder
+
+
+def files(folder):
+    return sorted(folder.glob("*/*.mp4"))
+
+
+def command(config, workdir, **keys):
+    """The command line; `keys` are dotted, with a double underscore for the dot."""
+    options = {**SMALL, **{key.replace("__", "."): value for key, value in keys.items()}}
+    words = [f"--config.{key}={value}" for key, value in options.items()]
+    return [sys.executable, "train.py", "--config", f"configs/{config}", *words, "--workdir", str(workdir)]
+
+
+def train(config, workdir, **keys):
+    done = subprocess.run(command(config, workdir, **keys), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def fail(config, workdir, *words, **keys):
+    """The message of a command that must fail before its first step, without a traceback."""
+    done = subprocess.run([*command(config, workdir, **keys), *words], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert "step " not in done.stdout
+    (message,) = [text for text in done.stderr.split("train.py: error: ")[1:]]
+    return " ".join(message.split())
+
+
+def losses(workdir):
+    """What must not depend on when and where a run was interrupted: every number but the speed."""
+    speed = ("clips_per_second", "step_ms", "data_wait_fraction")
+    return [{name: value for name, value in row.items() if name not in speed} for row in read_metrics(workdir)]
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_runs_two_steps(config, videos, tmp_path):
+    sized = "quickstart.py" if config == "quickstart" else f"{config}.py:size=tiny"
+    train(sized, tmp_path, data__path=videos / "train.csv", data__val_path=videos, total_steps=2)
+    first, last = read_metrics(tmp_path)
+    assert (first["step"], last["step"]) == (1, 2)
+    assert np.isfinite([last["loss"], last["relative_loss"], last["val_relative_loss"]]).all()
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.num_frames == 4
+    assert (tmp_path / "images" / "val_0000002.png").stat().st_size > 0
+    assert json.loads((tmp_path / "recipe.json").read_text())["total_steps"] == 2
+
+
+def kill_at(line_start, config, workdir, **keys):
+    """Starts the command and kills it, without warning, as soon as it prints a line."""
+    process = subprocess.Popen(command(config, workdir, **keys), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    for line in process.stdout:
+        if line.startswith(line_start):
+            process.kill()
+            break
+    assert process.wait() == -signal.SIGKILL, f"the run ended before it printed {line_start!r}"
+
+
+def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path):
+    run = dict(data__path=videos, data__val_path=videos, total_steps=6, checkpoint_steps=2, log_steps=1, eval__steps=3)
+    train("quickstart.py", tmp_path / "whole", **run)
+    for line in ("compiled", "step 1/6", "step 3/6", "  val_loss", "step 6/6"):
+        kill_at(line, "quickstart.py", tmp_path / "killed", **run)
+    train("quickstart.py", tmp_path / "killed", **run)
+    assert [row["step"] for row in losses(tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("whole", "killed")]
+    assert weights[0] == weights[1]
+
+
+def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
+    run = dict(data__path=videos, total_steps=6, log_steps=3, checkpoint_steps=2)
+    train("quickstart.py", tmp_path / "whole", **run)
+    kill_at("step 3/6", "quickstart.py", tmp_path / "killed", **run)
+    train("quickstart.py", tmp_path / "killed", **run)
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+
+
+def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
+    train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert f"{tmp_path} is finished" in train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_workers_change_nothing(videos, tmp_path):
+    run = dict(data__path=videos, total_steps=3)
+    train("quickstart.py", tmp_path / "threads", **run)
+    train("quickstart.py", tmp_path / "workers", data__workers=2, **run)
+    assert losses(tmp_path / "workers") == losses(tmp_path / "threads")
+
+
+def test_init_from_goes_on_from_the_weights_of_another_run(videos, tmp_path):
+    train("quickstart.py", tmp_path / "first", data__path=videos, total_steps=2)
+    run = dict(data__path=videos, total_steps=2, optim__base_lr=0.0, optim__min_lr=0.0)
+    train("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
+    weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("first", "second")]
+    assert weights[0] == weights[1]  # at learning rate 0 they stay what they were
+
+
+def test_broken_videos_are_replaced_and_listed(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "videos")
+    broken = files(tmp_path / "videos")[3]
+    broken.write_bytes(b"not a video")
+    run = dict(data__path=tmp_path / "videos" / "train.csv", total_steps=4, data__max_broken_share=0.2)
+    train("quickstart.py", tmp_path / "run", **run)
+    with (tmp_path / "run" / "broken_videos.csv").open(newline="") as file:
+        assert [row["path"] for row in csv.DictReader(file)] == [str(broken)]
+    assert read_metrics(tmp_path / "run")[-1]["broken_videos"] == 1
+
+
+def test_too_many_broken_videos_end_the_run_with_their_list(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "videos")
+    for broken in files(tmp_path / "videos")[:3]:
+        broken.write_bytes(b"not a video")
+    run = dict(data__path=tmp_path / "videos" / "train.csv", total_steps=8)
+    done = subprocess.run(command("quickstart.py", tmp_path / "run", **run), cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "cannot be read, more than data.max_broken_share=0.05" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
+    train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    message = fail("quickstart.py", tmp_path, data__path=videos, total_steps=2, model__image_size=48)
+    assert "belongs to another run: model.image_size is [32] there and [48] here" in message
+
+
+@pytest.mark.parametrize(
+    ("keys", "words", "wanted"),
+    [
+        (dict(data__path="nowhere.csv"), [], "config.data.path: data path 'nowhere.csv' does not exist"),
+        (dict(data__path="nowhere.csv"), [], "python train.py --config configs/quickstart.py"),
+        (dict(data__val_path="nowhere"), [], "config.data.val_path: data path 'nowhere' does not exist"),
+        (dict(mask__ratio=1.0), [], "hides int(ratio * 16) of 16 places of a frame"),
+        (dict(mask__kind="tubes"), [], "mask kind must be one of tube, random, frame, running_cell, got 'tubes'"),
+        (dict(model__image_size=36), [], "image height 36 is not divisible by the patch's 8"),
+        (dict(model__num_frames=5), [], "num_frames 5 is not divisible by the patch's 2"),
+        (dict(optim__accumulation=3), [], "data.batch_size=4 does not divide over 1 devices"),
+        (dict(mesh__fsdp=3), [], "does not fit 1 devices"),
+        (dict(data__strid=2), [], "unknown config key 'strid' Did you mean \"stride\""),
+        (dict(compute_dtype="fp16"), [], "compute_dtype must be 'auto', 'float32' or 'bfloat16', got 'fp16'"),
+        (dict(init_from="nowhere"), [], "No config.json and model.safetensors in nowhere"),
+        (dict(mesh="{'dat': 1}"), [], "mesh is a section; set its keys one by one"),
+        ({}, ["--config.data.flip", "False"], "unexpected words on the command line: False"),
+        ({}, ["extra"], "unexpected words on the command line: extra"),
+    ],
+)
+def test_bad_input_is_one_clear_message_before_the_first_step(videos, tmp_path, keys, words, wanted):
+    assert wanted in fail("quickstart.py", tmp_path / "run", *words, **({"data__path": videos} | keys))
+
+
+def test_an_unknown_option_of_a_config_lists_the_known_ones(tmp_path):
+    message = fail("k400_pretrain.py:sise=base", tmp_path)
+    assert "'sise=base' is not an option of this config. Options: size=base|small|large" in message
+
+
+def test_a_config_file_that_is_not_there_is_named(tmp_path):
+    assert "config file configs/nope.py does not exist" in fail("nope.py", tmp_path)
+
+
+def test_kinetics_without_kinetics_says_what_to_do(tmp_path):
+    message = fail("k400_pretrain.py", tmp_path)
+    assert "data path 'data/k400/train.csv' does not exist" in message
+    assert "--config.data.path=PATH" in message
+    assert "python train.py --config configs/quickstart.py" in message

@@ -1,0 +1,52 @@
+"""A model small enough to train in a test."""
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videomae_jax import VideoMAEConfig
+from videomae_jax.model.masking import Masking
+from videomae_jax.training.mesh import make_mesh
+from videomae_jax.training.optimizer import adamw
+from videomae_jax.training.state import Trainer
+from videomae_jax.training.tasks import Pretraining
+
+
+@pytest.fixture
+def config():
+    return VideoMAEConfig.from_size(
+        "tiny",
+        image_size=32,
+        num_frames=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        decoder_hidden_size=16,
+        decoder_num_hidden_layers=1,
+        decoder_intermediate_size=32,
+    )
+
+
+@pytest.fixture
+def task(config):
+    masking = Masking("tube", 0.75, "none", 0.0, config.grid)
+    return Pretraining(config, masking, flip=True, seed=0, dtype=jnp.dtype("float32"))
+
+
+@pytest.fixture
+def make_trainer(task):
+    def make(*, data=-1, fsdp=1, tensor=1, accumulation=1):
+        optimizer = adamw(lambda step: 1e-3, b1=0.9, b2=0.95, weight_decay=0.05)
+        return Trainer(task, optimizer, make_mesh(data=data, fsdp=fsdp, tensor=tensor), accumulation)
+
+    return make
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    return {
+        "video": rng.integers(0, 256, (16, 4, 32, 32, 3), np.uint8),
+        "sample": np.arange(100, 116, dtype=np.uint32),
+    }

@@ -1,0 +1,37 @@
+import csv
+
+import pytest
+
+from videomae_jax.training.broken import BrokenVideos
+
+
+def rows(workdir):
+    with (workdir / "broken_videos.csv").open(newline="") as lines:
+        return [(row["path"], row["reason"]) for row in csv.DictReader(lines)]
+
+
+def test_each_broken_video_is_listed_once(tmp_path):
+    broken = BrokenVideos(tmp_path, num_videos=100, max_share=0.5)
+    broken.add(["", "a, b.mp4\tno video", ""])
+    broken.add(["a, b.mp4\tno video\nc.mp4\tcut off"])
+    assert len(broken) == 2
+    assert rows(tmp_path) == [("a, b.mp4", "no video"), ("c.mp4", "cut off")]
+
+
+def test_a_continued_run_knows_what_was_broken(tmp_path):
+    BrokenVideos(tmp_path, 100, 0.5).add(["a.mp4\tno video"])
+    again = BrokenVideos(tmp_path, 100, 0.5)
+    again.add(["a.mp4\tno video", "b.mp4\tempty"])
+    assert rows(tmp_path) == [("a.mp4", "no video"), ("b.mp4", "empty")]
+
+
+def test_more_than_the_share_is_an_error_that_names_the_list(tmp_path):
+    broken = BrokenVideos(tmp_path, num_videos=10, max_share=0.2)
+    broken.add(["a.mp4\tx", "b.mp4\tx"])
+    with pytest.raises(ValueError, match=r"3 of 10 videos .*data.max_broken_share=0.2.*broken_videos.csv"):
+        broken.add(["c.mp4\tx"])
+
+
+def test_no_list_without_broken_videos(tmp_path):
+    BrokenVideos(tmp_path, 10, 0.2).add(["", ""])
+    assert not (tmp_path / "broken_videos.csv").exists()

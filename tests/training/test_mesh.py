@@ -1,0 +1,52 @@
+import jax
+import jax.numpy as jnp
+import pytest
+from flax import nnx
+from jax.sharding import PartitionSpec as P
+
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
+from videomae_jax.config import SIZES
+from videomae_jax.training.mesh import make_mesh, shardings
+
+
+def parameters(size):
+    clip = dict(image_size=112) if size == "giant" else dict(image_size=64)
+    config = VideoMAEConfig.from_size(size, **clip)
+    model = nnx.eval_shape(lambda: VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)))
+    return nnx.to_pure_dict(nnx.split(model)[1])
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_parameter_of_every_size_has_a_place(size):
+    mesh = make_mesh(data=2, fsdp=2, tensor=2)
+    for leaf in jax.tree.leaves(jax.tree.map(lambda x: x, shardings(parameters(size), mesh))):
+        assert leaf.mesh == mesh
+
+
+def test_heads_and_mlp_columns_are_split_over_tensor_and_the_rest_of_a_matrix_over_fsdp():
+    placed = shardings(parameters("tiny"), make_mesh(data=1, fsdp=4, tensor=2))
+    layer = placed["videomae"]["encoder"]["layer"]
+    assert layer["attention"]["qkv"]["kernel"].spec == P(None, "fsdp", None, "tensor")
+    assert layer["mlp"]["output"]["kernel"].spec == P(None, "tensor", "fsdp")
+    assert placed["mask_token"].spec == P()
+
+
+def test_one_axis_takes_the_rest():
+    assert dict(make_mesh(data=-1, fsdp=2, tensor=1).shape) == {"data": 4, "fsdp": 2, "tensor": 1}
+
+
+@pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, -1, 1), (2, 2, 1), (-1, 3, 1), (0, 1, 8), (16, 1, 1)])
+def test_sizes_that_do_not_fit_are_an_error_that_names_them(sizes):
+    data, fsdp, tensor = sizes
+    with pytest.raises(ValueError, match=f"'data': {data}, .* does not fit 8 devices"):
+        make_mesh(data=data, fsdp=fsdp, tensor=tensor)
+
+
+def test_a_parameter_without_a_rule_is_an_error():
+    with pytest.raises(ValueError, match="No sharding rule matches the parameter head/surprise"):
+        shardings({"head": {"surprise": jnp.zeros((4, 4))}}, make_mesh(data=-1, fsdp=1, tensor=1))
+
+
+def test_a_side_that_the_mesh_does_not_divide_is_an_error():
+    with pytest.raises(ValueError, match=r"mesh axis fsdp=8 does not divide a side of head/kernel, shape \(12, 16\)"):
+        shardings({"head": {"kernel": jnp.zeros((12, 16))}}, make_mesh(data=1, fsdp=8, tensor=1))

@@ -1,0 +1,49 @@
+import json
+import struct
+
+from videomae_jax.training.metrics import MetricsLog, progress_line, read_metrics
+
+
+def write(workdir, restored_step, steps):
+    log = MetricsLog(workdir, restored_step)
+    for step in steps:
+        log.write(step, {"loss": step / 2})
+    log.close()
+
+
+def test_one_object_a_line_flushed_at_once(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write(5, {"loss": 0.25, "learning_rate": 1e-3})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {"step": 5, "loss": 0.25, "learning_rate": 1e-3}
+    log.close()
+
+
+def test_a_continued_run_is_cut_back_to_its_checkpoint(tmp_path):
+    write(tmp_path, 0, [10, 20, 30])
+    write(tmp_path, 20, [30, 40])
+    assert read_metrics(tmp_path) == [{"step": step, "loss": step / 2} for step in (10, 20, 30, 40)]
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path):
+    write(tmp_path, 0, [10, 20])
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "lo')
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20]
+    write(tmp_path, 20, [30])
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20, 30]
+
+
+def test_tensorboard_gets_the_same_numbers(tmp_path):
+    write(tmp_path, 0, [10])
+    (events,) = tmp_path.glob("events.out.tfevents.*")
+    content = events.read_bytes()
+    assert b"loss" in content
+    assert struct.pack("<f", 5.0) in content
+
+
+def test_progress_line_says_where_the_run_is():
+    row = dict(loss=0.5, relative_loss=0.75, learning_rate=1e-3, clips_per_second=12.3, step_ms=1000.0)
+    line = progress_line(40, 4000, row | {"data_wait_fraction": 0.031})
+    assert line == (
+        "step   40/4000  loss 0.5000  relative 0.750  lr 1.00e-03  12.3 clips/s  data wait 3%  left 1:06:00"
+    )

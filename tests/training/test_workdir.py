@@ -1,0 +1,78 @@
+import json
+
+import pytest
+
+from videomae_jax import VideoMAEForPreTraining
+from videomae_jax.training.workdir import claim, model_folder, write_model
+
+RECIPE = {"seed": 0, "log_steps": 5, "model": {"size": "tiny", "image_size": (32, 32)}, "data": {"workers": 2}}
+
+
+@pytest.fixture
+def started(tmp_path):
+    """A folder of a run with a checkpoint."""
+    claim(tmp_path, RECIPE, ("b", "a"))
+    (tmp_path / "checkpoints" / "100").mkdir(parents=True)
+    return tmp_path
+
+
+def changed(**sections):
+    return {name: {**RECIPE[name], **value} if isinstance(value, dict) else value for name, value in sections.items()}
+
+
+def recipe_of(workdir):
+    return json.loads((workdir / "recipe.json").read_text())
+
+
+def test_a_new_folder_gets_the_recipe_and_the_classes_in_their_order(tmp_path):
+    claim(tmp_path / "runs" / "a", RECIPE, ("b", "a"))
+    assert recipe_of(tmp_path / "runs" / "a")["model"]["image_size"] == [32, 32]
+    assert (tmp_path / "runs" / "a" / "classes.txt").read_text() == "b\na\n"
+
+
+def test_the_same_run_may_go_on_watched_and_spread_otherwise(started):
+    claim(started, RECIPE | changed(log_steps=1, data={"workers": 0}), ("b", "a"))
+    assert recipe_of(started)["log_steps"] == 1
+
+
+def test_a_run_without_a_checkpoint_may_begin_anew_with_another_recipe(tmp_path):
+    claim(tmp_path, RECIPE, ())
+    (tmp_path / "checkpoints" / "100.orbax-checkpoint-tmp").mkdir(parents=True)
+    claim(tmp_path, RECIPE | changed(seed=1), ())
+    assert recipe_of(tmp_path)["seed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (dict(seed=1), "seed is 0 there and 1 here"),
+        (dict(model={"size": "base"}), "model.size is tiny there and base here"),
+        (dict(data={"stride": 4}), "data.stride is None there and 4 here"),
+    ],
+)
+def test_another_run_is_refused_by_name_and_nothing_is_lost(started, change, named):
+    before = (started / "recipe.json").read_text()
+    with pytest.raises(ValueError, match=f"belongs to another run: {named}.*--workdir"):
+        claim(started, RECIPE | changed(**change), ("b", "a"))
+    assert (started / "recipe.json").read_text() == before
+
+
+def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="workdir .*file/run cannot be used: .*--workdir"):
+        claim(tmp_path / "file" / "run", RECIPE, ())
+
+
+def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):
+    trainer = make_trainer()
+    (tmp_path / "model.new").mkdir()  # left by a killed run
+    write_model(tmp_path, trainer, trainer.init_state())
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path).config == trainer.task.config
+    assert {file.name for file in model_folder(tmp_path).iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "preprocessor_config.json",
+    }
+    processor = json.loads((model_folder(tmp_path) / "preprocessor_config.json").read_text())
+    assert processor["crop_size"] == {"height": 32, "width": 32}
+    assert processor["image_mean"] == [0.485, 0.456, 0.406]
