@@ -35,7 +35,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     recipe = Recipe.from_config(config)
     trainer, schedule, sources, total_steps = prepare(recipe)
     claim(workdir, config.to_dict(), sources["train"].class_names)
-    broken = BrokenVideos(workdir, sum(map(len, sources.values())), recipe.data.max_broken_share)
+    broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
     measure = Reconstruction(
         trainer.task,
         trainer.graphdef,
@@ -43,7 +43,6 @@ def main(config: ConfigDict, workdir: Path) -> None:
         num_clips=recipe.eval.clips,
         batch_size=evaluation_batch_size(recipe, trainer),
         stride=recipe.data.stride,
-        workers=recipe.data.workers,
         report=broken.add,
     ).measure
 

@@ -105,7 +105,7 @@ def test_norms_start_as_the_identity_and_all_other_parameters_at_zero(drawn):
         np.testing.assert_array_equal(leaf, np.full_like(leaf, path.endswith("/scale")), err_msg=path)
     kinds = {path.split("/")[-1] for path in rest}
     assert kinds == {"scale", "bias", "q_bias", "v_bias"}
-    assert len(rest) == 2 * 8 + 2 + 2 + 1  # two stacks, two norms, the head's bias
+    assert len(rest) == 2 * 9 + 2 + 2 + 1  # two stacks, two norms, the head's bias
 
 
 @pytest.mark.parametrize("path", [path for path in DRAWN if "/layer/" in path])

@@ -4,6 +4,8 @@ import pytest
 
 from videomae_jax.training.broken import BrokenVideos
 
+TRAINING = [f"{name}.mp4" for name in "abcdefghij"]
+
 
 def rows(workdir):
     with (workdir / "broken_videos.csv").open(newline="") as lines:
@@ -11,7 +13,7 @@ def rows(workdir):
 
 
 def test_each_broken_video_is_listed_once(tmp_path):
-    broken = BrokenVideos(tmp_path, num_videos=100, max_share=0.5)
+    broken = BrokenVideos(tmp_path, ["a, b.mp4", *TRAINING], max_share=0.5)
     broken.add(["", "a, b.mp4\tno video", ""])
     broken.add(["a, b.mp4\tno video\nc.mp4\tcut off"])
     assert len(broken) == 2
@@ -19,19 +21,25 @@ def test_each_broken_video_is_listed_once(tmp_path):
 
 
 def test_a_continued_run_knows_what_was_broken(tmp_path):
-    BrokenVideos(tmp_path, 100, 0.5).add(["a.mp4\tno video"])
-    again = BrokenVideos(tmp_path, 100, 0.5)
+    BrokenVideos(tmp_path, TRAINING, 0.5).add(["a.mp4\tno video"])
+    again = BrokenVideos(tmp_path, TRAINING, 0.5)
     again.add(["a.mp4\tno video", "b.mp4\tempty"])
     assert rows(tmp_path) == [("a.mp4", "no video"), ("b.mp4", "empty")]
 
 
 def test_more_than_the_share_is_an_error_that_names_the_list(tmp_path):
-    broken = BrokenVideos(tmp_path, num_videos=10, max_share=0.2)
+    broken = BrokenVideos(tmp_path, TRAINING, max_share=0.2)
     broken.add(["a.mp4\tx", "b.mp4\tx"])
-    with pytest.raises(ValueError, match=r"3 of 10 videos .*data.max_broken_share=0.2.*broken_videos.csv"):
+    with pytest.raises(ValueError, match=r"3 of 10 training videos .*data.max_broken_share=0.2.*broken_videos.csv"):
         broken.add(["c.mp4\tx"])
 
 
+def test_held_out_videos_are_listed_but_end_no_run(tmp_path):
+    broken = BrokenVideos(tmp_path, TRAINING, max_share=0.2)
+    broken.add([f"held_out_{index}.mp4\tx" for index in range(9)])
+    assert len(rows(tmp_path)) == 9
+
+
 def test_no_list_without_broken_videos(tmp_path):
-    BrokenVideos(tmp_path, 10, 0.2).add(["", ""])
+    BrokenVideos(tmp_path, TRAINING, 0.2).add(["", ""])
     assert not (tmp_path / "broken_videos.csv").exists()

@@ -9,6 +9,7 @@ Workers are processes started with "spawn": they import the main module again, s
 starts its work under `if __name__ == "__main__":`. Close the iterator to end them.
 """
 
+import os
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -23,6 +24,8 @@ from videomae_jax.data.transforms import center_crop_box, crop_resize, multi_sca
 from videomae_jax.data.video import VideoFile, VideoReadError
 
 MAX_ATTEMPTS = 16
+MAX_PART = 16  # clips
+CORES = os.cpu_count() or 1
 
 
 class TrainBatch(TypedDict):
@@ -58,6 +61,7 @@ def train_batches(
     *,
     seed: int,
     start_step: int,
+    stop_step: int,
     batch_size: int,
     num_frames: int,
     stride: int,
@@ -66,15 +70,16 @@ def train_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[TrainBatch]:
-    """Endless batches of random clips under random multi-scale crops.
+    """Batches of random clips under random multi-scale crops.
 
     Args:
       seed: 0 to 2**32 - 1; decides the order and all crops.
       start_step: the batch to begin with; the batches from there on are those of an uninterrupted run.
+      stop_step: the batch to end before.
       batch_size: samples of one step over all processes, a multiple of `process_count`.
       num_frames, stride: T frames a clip, `stride` video frames apart.
       image_size: (height, width) of the clips.
-      workers: processes that decode; 0 decodes in threads of this one.
+      workers: processes that decode, at most one a core; 0 decodes in threads of this one.
       process_index, process_count: this host's share of every batch.
 
     Raises:
@@ -84,9 +89,9 @@ def train_batches(
     local_batch = _local_batch_size(batch_size, process_index, process_count)
     load = _LoadRandomClip(source, seed, num_frames, stride, image_size)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
-    samples = order.map_with_index(_with_position)[start_step * batch_size :]
-    batches = samples[process_index::process_count].map(load).batch(local_batch)
-    return _iterate(batches, workers)
+    samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
+    clips = samples[process_index::process_count].map(load)
+    return _from_workers(clips, local_batch, workers) if workers else _from_threads(clips, local_batch)
 
 
 def heldout_batches(
@@ -97,13 +102,13 @@ def heldout_batches(
     num_frames: int,
     stride: int,
     image_size: tuple[int, int],
-    workers: int,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[HeldoutBatch]:
     """The middle clip, centrally cropped, of videos spread evenly over the source, once each.
 
-    Every process gets the same number of full batches.
+    Every process gets the same number of full batches, decoded in threads: starting workers takes longer than the few
+    clips.
 
     Args:
       num_clips: how many videos; all of them where the source has fewer.
@@ -117,7 +122,7 @@ def heldout_batches(
     padded = -(-num_clips // batch_size) * batch_size
     load = _LoadCenterClip(source, num_clips, num_frames, stride, image_size)
     places = grain.MapDataset.range(padded)[process_index::process_count]
-    return _iterate(places.map(load).batch(local_batch), workers)
+    return _from_threads(places.map(load), local_batch)
 
 
 @dataclass(frozen=True)
@@ -207,15 +212,25 @@ def _local_batch_size(batch_size: int, process_index: int, process_count: int) -
     return batch_size // process_count
 
 
-def _iterate(batches: grain.MapDataset, workers: int) -> grain.DatasetIterator:
-    # An element is a whole batch, hundreds of megabytes in a real run, so read-ahead is short: one batch in
-    # the making and one waiting, in every worker or in this process.
-    if workers == 0:
-        return iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=2)))
+def _from_threads(clips: grain.MapDataset, batch_size: int) -> grain.DatasetIterator:
+    # Decoding and resizing happen outside Python's lock, a clip in each thread.
+    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=2 * max(batch_size, CORES))
+    return iter(clips.to_iter_dataset(options).batch(batch_size))
+
+
+def _from_workers(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
     if not flags.FLAGS.is_parsed():
-        # Grain reads absl flags when it starts workers, which only `absl.app.run` has parsed: not notebooks,
-        # not tests.
+        # Grain reads absl flags when it starts workers, which only `absl.app.run` has parsed: not notebooks, not tests.
         flags.FLAGS.mark_as_parsed()
+    # A worker makes parts of a batch, this process puts them together, one batch ahead: a whole batch can be
+    # gigabytes, and would keep a single worker busy for minutes while the others fill memory with later ones.
+    part = max(size for size in range(1, min(batch_size, MAX_PART) + 1) if batch_size % size == 0)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-    return iter(batches.to_iter_dataset(in_worker).mp_prefetch(options))
+    options = grain.MultiprocessingOptions(num_workers=min(workers, CORES), per_worker_buffer_size=1)
+    parts = clips.batch(part).to_iter_dataset(in_worker).mp_prefetch(options)
+    batches = parts.batch(batch_size // part, batch_fn=_concatenate)
+    return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
+
+
+def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -30,7 +30,7 @@ class Reconstruction:
       task: the model's task.
       graphdef: the model without its parameters.
       sharding: how a batch lies on the devices.
-      num_clips, batch_size, stride, workers: see `data.pipeline.heldout_batches`.
+      num_clips, batch_size, stride: see `data.pipeline.heldout_batches`.
       report: takes each batch's list of unreadable videos.
     """
 
@@ -40,7 +40,6 @@ class Reconstruction:
     num_clips: int
     batch_size: int
     stride: int
-    workers: int
     report: Callable[[Iterable[str]], None]
 
     def measure(self, params: PyTree, source: VideoSource) -> tuple[dict[str, float], UInt8[np.ndarray, "H W 3"]]:
@@ -80,7 +79,6 @@ class Reconstruction:
             num_frames=config.num_frames,
             stride=self.stride,
             image_size=config.clip_size[1:],
-            workers=self.workers,
         )
 
     @functools.cached_property

@@ -6,11 +6,17 @@ from pathlib import Path
 
 
 class BrokenVideos:
-    """Collects reports of unreadable videos in `broken_videos.csv` (path, reason), each video once."""
+    """Collects reports of unreadable videos in `broken_videos.csv` (path, reason), each video once.
 
-    def __init__(self, workdir: Path, num_videos: int, max_share: float):
+    Args:
+      workdir: the run's folder.
+      training: paths of the training videos.
+      max_share: of the training videos that may be broken.
+    """
+
+    def __init__(self, workdir: Path, training: Iterable[str], max_share: float):
         self.file = workdir / "broken_videos.csv"
-        self._num_videos = num_videos
+        self._training = frozenset(training)
         self._max_share = max_share
         self._paths = set()
         if self.file.exists():
@@ -24,11 +30,18 @@ class BrokenVideos:
         """Takes a batch's reports, each none or more lines `path<TAB>reason`.
 
         Raises:
-          ValueError: more than `max_share` of the videos are broken.
+          ValueError: more than `max_share` of the training videos are broken.
         """
         for line in "\n".join(reports).splitlines():
             if line and line.split("\t")[0] not in self._paths:
                 self._add(*line.split("\t", 1))
+        broken = len(self._paths & self._training)
+        if broken > self._max_share * len(self._training):
+            raise ValueError(
+                f"{broken} of {len(self._training)} training videos cannot be read, more than "
+                f"data.max_broken_share={self._max_share}; they are listed in {self.file}. "
+                "Repair or remove them, or raise data.max_broken_share."
+            )
 
     def _add(self, path: str, reason: str) -> None:
         self._paths.add(path)
@@ -38,10 +51,4 @@ class BrokenVideos:
             if new:
                 writer.writerow(["path", "reason"])
             writer.writerow([path, reason])
-        print(f"broken video, replaced by another: {path}: {reason}", flush=True)
-        if len(self) > self._max_share * self._num_videos:
-            raise ValueError(
-                f"{len(self)} of {self._num_videos} videos cannot be read, more than "
-                f"data.max_broken_share={self._max_share}; they are listed in {self.file}. "
-                "Repair or remove them, or raise data.max_broken_share."
-            )
+        print(f"broken video, left out: {path}: {reason}", flush=True)

@@ -60,7 +60,7 @@ def train(
     run_step = trainer.compile_step(recipe.data.batch_size)
     print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
     log = MetricsLog(workdir, restored_step=first_step)
-    batches = on_devices(train_clips(source, recipe, trainer, first_step), trainer, broken)
+    batches = on_devices(train_clips(source, recipe, trainer, first_step, total_steps), trainer, broken)
     in_flight = collections.deque()
     clock = Clock()
 
@@ -110,13 +110,14 @@ def initial_state(trainer: Trainer, recipe: Recipe, checkpoints: Checkpoints) ->
     return trainer.init_state()
 
 
-def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_step: int):
+def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_step: int, total_steps: int):
     """The batches of the steps after `first_step`."""
     config = trainer.task.config
     return train_batches(
         source,
         seed=recipe.seed,
         start_step=first_step,
+        stop_step=total_steps,
         batch_size=recipe.data.batch_size,
         num_frames=config.num_frames,
         stride=recipe.data.stride,
