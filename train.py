@@ -90,7 +90,13 @@ def prepare(recipe: Recipe) -> tuple[Trainer, optax.Schedule, dict[str, VideoSou
             f"data.batch_size={batch_size}."
         )
     schedule = warmup_cosine(peak_lr=peak_lr, min_lr=min_lr, warmup_steps=warmup_steps, total_steps=total_steps)
-    optimizer = adamw(schedule, b1=recipe.optim.b1, b2=recipe.optim.b2, weight_decay=recipe.optim.weight_decay)
+    optimizer = adamw(
+        schedule,
+        b1=recipe.optim.b1,
+        b2=recipe.optim.b2,
+        weight_decay=recipe.optim.weight_decay,
+        clip_norm=recipe.optim.clip_norm,
+    )
     dtype = compute_dtype(recipe.compute_dtype)
     task = Pretraining(config, masking, recipe.data.flip, recipe.seed, dtype)
     trainer = Trainer(task, optimizer, mesh, recipe.optim.accumulation)

@@ -6,14 +6,14 @@ import pytest
 
 from videomae_jax.data.pipeline import heldout_batches, train_batches
 from videomae_jax.data.sources import VideoSource
-from videomae_jax.data.video import VideoReadError
+from videomae_jax.data.video import VideoReadError, write_video
 
 CLIP = {"num_frames": 4, "stride": 2, "image_size": (16, 24)}
 
 
-def train(source, count, start_step=0, batch_size=6, workers=0, seed=5, **process):
-    steps = dict(start_step=start_step, stop_step=start_step + count)
-    iterator = train_batches(source, seed=seed, **steps, batch_size=batch_size, workers=workers, **CLIP, **process)
+def train(source, count, start_step=0, batch_size=6, workers=0, seed=5, views=1, **process):
+    options = dict(start_step=start_step, stop_step=start_step + count, batch_size=batch_size, views=views)
+    iterator = train_batches(source, seed=seed, workers=workers, **options, **CLIP, **process)
     with closing(iterator):
         return [{key: np.array(value) for key, value in batch.items()} for batch in iterator]
 
@@ -38,12 +38,13 @@ def join(batches, key):
 
 def seen_videos(batches):
     """Which of the sound videos the pictures show, by their red."""
-    return (join(batches, "video")[..., 0].mean((1, 2, 3)) // 30).astype(int)
+    red = join(batches, "video")[..., 0]
+    return (red.reshape(len(red), -1).mean(axis=1) // 30).astype(int)
 
 
 def test_train_batch_is_what_it_says(sound_source):
     (batch,) = train(sound_source, 1)
-    assert batch["video"].shape == (6, 4, 16, 24, 3) and batch["video"].dtype == np.uint8
+    assert batch["video"].shape == (6, 1, 4, 16, 24, 3) and batch["video"].dtype == np.uint8
     assert batch["label"].dtype == np.int32 and batch["sample"].dtype == np.uint32
     assert batch["sample"].tolist() == list(range(6))
     assert batch["broken"].tolist() == [""] * 6
@@ -55,8 +56,24 @@ def test_labels_belong_to_the_pictures(sound_source):
 
 
 def test_clips_run_forward_at_the_stride(sound_source):
-    green = join(train(sound_source, 3), "video")[..., 1].mean((2, 3))
+    green = join(train(sound_source, 3), "video")[:, 0, ..., 1].mean((2, 3))
     np.testing.assert_allclose(np.diff(green, axis=1), 16, atol=4)  # 8 levels a frame, every second frame
+
+
+def test_views_are_crops_of_the_same_frames(sound_source):
+    views, single = join(train(sound_source, 3, views=4), "video"), join(train(sound_source, 3), "video")
+    np.testing.assert_array_equal(views[:, :1], single)
+    green = views[..., 1].mean((3, 4))  # [B S T]: frame t is as green in every crop
+    np.testing.assert_allclose(green, np.repeat(green[:, :1], 4, axis=1), atol=2)
+    assert_equal(train(sound_source, 2, views=4, workers=1), train(sound_source, 2, views=4))
+
+
+def test_crops_differ_from_view_to_view(tmp_path):
+    ramp = np.broadcast_to(np.arange(48, dtype=np.uint8)[None, None, :, None] * 5, (12, 36, 48, 3))
+    write_video(tmp_path / "ramp.mp4", ramp, fps=25)
+    source = VideoSource("ramp", (str(tmp_path / "ramp.mp4"),), np.zeros(1, np.int32), ("a",))
+    (batch,) = train(source, 1, batch_size=1, views=8)
+    assert len({view.tobytes() for view in batch["video"][0]}) > 4
 
 
 def test_every_epoch_is_another_permutation(sound_source):

@@ -6,7 +6,9 @@ from videomae_jax.training.mesh import batch_sharding
 
 
 def trained(trainer, batch):
-    state, _ = trainer.compile_step(16)(trainer.init_state(), jax.device_put(batch, batch_sharding(trainer.mesh)))
+    state, _ = trainer.compile_step(16, views=1)(
+        trainer.init_state(), jax.device_put(batch, batch_sharding(trainer.mesh))
+    )
     return state
 
 
@@ -31,7 +33,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_mesh(make_trainer, batch, tmp_pat
 
 def test_a_state_saved_in_the_background_is_not_touched_by_the_steps_after_it(make_trainer, batch, tmp_path):
     trainer = make_trainer(data=8)
-    step, clips = trainer.compile_step(16), jax.device_put(batch, batch_sharding(trainer.mesh))
+    step, clips = trainer.compile_step(16, views=1), jax.device_put(batch, batch_sharding(trainer.mesh))
     state = trained(trainer, batch)
     kept = jax.tree.map(lambda x: np.array(x), state)
     checkpoints = Checkpoints(tmp_path)

@@ -32,8 +32,10 @@ def test_updates_are_those_of_torch_adamw():
     rng = np.random.default_rng(0)
     start, grads = rng.normal(size=(3, 4)).astype("f"), rng.normal(size=(5, 3, 4)).astype("f")
     theirs = torch.nn.Parameter(torch.tensor(start))
-    torch_optimizer = torch.optim.AdamW([theirs], lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05)
-    optimizer = adamw(lambda step: 1e-2, b1=0.9, b2=0.95, weight_decay=0.05)
+    torch_optimizer = torch.optim.AdamW(
+        [theirs], lr=1e-2, betas=(0.9, 0.95), eps=1e-8, weight_decay=0.05, clip_norm=None
+    )
+    optimizer = adamw(lambda step: 1e-2, b1=0.9, b2=0.95, weight_decay=0.05, clip_norm=None)
     ours = {"kernel": jnp.asarray(start)}
     state = optimizer.init(ours)
     for grad in grads:

@@ -9,7 +9,7 @@ from videomae_jax.training.state import accumulate
 
 def run(trainer, batch, steps=3):
     """The state and the losses after some steps on one batch."""
-    step = trainer.compile_step(len(batch["sample"]))
+    step = trainer.compile_step(len(batch["sample"]), views=1)
     state, losses = trainer.init_state(), []
     for _ in range(steps):
         state, loss = step(state, jax.device_put(batch, batch_sharding(trainer.mesh)))
@@ -69,7 +69,9 @@ def test_the_window_sums_what_is_logged_since_it_was_emptied(make_trainer, batch
     np.testing.assert_allclose(float(state.window["loss"]), sum(losses), rtol=1e-6)
     emptied = state.with_empty_window()
     assert {float(value) for value in emptied.window.values()} == {0.0}
-    trainer.compile_step(16)(emptied, jax.device_put(batch, batch_sharding(trainer.mesh)))  # the same shardings
+    trainer.compile_step(16, views=1)(
+        emptied, jax.device_put(batch, batch_sharding(trainer.mesh))
+    )  # the same shardings
 
 
 def test_randomness_of_a_clip_is_a_function_of_its_sample_index(make_trainer, task, batch):

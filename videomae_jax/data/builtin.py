@@ -25,12 +25,14 @@ CAMERA_MOVES = (
     *("static", "pan_left", "pan_right", "tilt_up", "tilt_down"),
     *("zoom_in", "zoom_out", "rotate_cw", "rotate_ccw", "shake"),
 )
+# Scenes and things. Left out are surfaces (brick, grass, gravel), printed pages and the star field, whose hidden parts
+# nothing visible tells, and drawings and test charts. Validation has scenes that everybody recognises.
 PHOTOGRAPHS = {
     "train": (
-        *("astronaut.png", "brick.png", "camera.png", "coins.png", "grass.png", "gravel.png"),
-        *("hubble_deep_field.jpg", "ihc.png", "moon.png", "page.png", "retina.jpg", "text.png"),
+        *("astronaut.png", "camera.png", "cell.png", "clock_motion.png", "coins.png"),
+        *("ihc.png", "moon.png", "motorcycle_left.png", "retina.jpg"),
     ),
-    "val": ("chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
+    "val": ("chelsea.png", "coffee.png", "rocket.jpg"),
 }
 NUM_FRAMES = 32
 FPS = 25

@@ -29,13 +29,13 @@ CORES = os.cpu_count() or 1
 
 
 class TrainBatch(TypedDict):
-    """What `train_batches` yields: `b` samples of this process.
+    """What `train_batches` yields: `b` samples of this process, each a clip under S crops.
 
     `sample` is the global sample index. `broken` has one "path<TAB>reason" line for each video that could not
     be read and was replaced, else "".
     """
 
-    video: UInt8[np.ndarray, "b T H W 3"]
+    video: UInt8[np.ndarray, "b S T H W 3"]
     label: Int32[np.ndarray, "b"]
     sample: UInt32[np.ndarray, "b"]
     broken: np.ndarray
@@ -65,6 +65,7 @@ def train_batches(
     batch_size: int,
     num_frames: int,
     stride: int,
+    views: int,
     image_size: tuple[int, int],
     workers: int,
     process_index: int = 0,
@@ -78,6 +79,7 @@ def train_batches(
       stop_step: the batch to end before.
       batch_size: samples of one step over all processes, a multiple of `process_count`.
       num_frames, stride: T frames a clip, `stride` video frames apart.
+      views: S crops of the same decoded frames (V2's repeated augmentation): decoding is paid once.
       image_size: (height, width) of the clips.
       workers: processes that decode, at most one a core; 0 decodes in threads of this one.
       process_index, process_count: this host's share of every batch.
@@ -87,7 +89,7 @@ def train_batches(
       VideoReadError: while iterating, when 16 videos drawn in a row cannot be read.
     """
     local_batch = _local_batch_size(batch_size, process_index, process_count)
-    load = _LoadRandomClip(source, seed, num_frames, stride, image_size)
+    load = _LoadRandomClip(source, seed, num_frames, stride, views, image_size)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
     clips = samples[process_index::process_count].map(load)
@@ -131,6 +133,7 @@ class _LoadRandomClip(grain.transforms.Map):
     seed: int
     num_frames: int
     stride: int
+    views: int
     image_size: tuple[int, int]
 
     def map(self, element: tuple[int, int]) -> dict:
@@ -156,11 +159,12 @@ class _LoadRandomClip(grain.transforms.Map):
             f"the last is {errors[-1].path} ({errors[-1].reason})",
         )
 
-    def _read(self, path: str, rng: np.random.Generator) -> UInt8[np.ndarray, "T H W 3"]:
+    def _read(self, path: str, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
         with VideoFile(path) as video:
             frames = video.read(random_clip(video.num_frames, self.num_frames, self.stride, rng))
         _, height, width, _ = frames.shape
-        return crop_resize(frames, multi_scale_crop(height, width, self.image_size, rng), self.image_size)
+        boxes = [multi_scale_crop(height, width, self.image_size, rng) for _ in range(self.views)]
+        return np.stack([crop_resize(frames, box, self.image_size) for box in boxes])
 
 
 @dataclass(frozen=True)

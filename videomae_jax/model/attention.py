@@ -1,6 +1,7 @@
-"""Scaled dot-product attention."""
+"""Scaled dot-product attention, one function with a way of computing it for each platform."""
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
@@ -8,4 +9,22 @@ def attend(
     query: Float[Array, "B N K H"], key: Float[Array, "B N K H"], value: Float[Array, "B N K H"]
 ) -> Float[Array, "B N K H"]:
     """Every token attends to every other; softmax in fp32, scale 1/sqrt(H)."""
-    return jax.nn.dot_product_attention(query, key, value)
+    return jax.lax.platform_dependent(query, key, value, cpu=_clip_by_clip, default=_all_at_once)
+
+
+def _all_at_once(query, key, value):
+    query = query * query.shape[-1] ** -0.5
+    scores = jnp.einsum("BNKH,BMKH->BKNM", query, key, preferred_element_type=jnp.float32)
+    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
+    # Normalised after the product: a division for every token's output instead of for every pair of tokens.
+    total = weights.sum(axis=-1)[..., None].swapaxes(1, 2)  # [B N K 1]
+    mixed = jnp.einsum("BKNM,BMKH->BNKH", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    return (mixed / total).astype(value.dtype)
+
+
+def _clip_by_clip(query, key, value):
+    # The scores of one clip stay in the cache, and are computed again in the backward pass rather than read back.
+    def one(clip):
+        return _all_at_once(*(x[None] for x in clip))[0]
+
+    return jax.lax.map(jax.checkpoint(one), (query, key, value))

@@ -185,7 +185,8 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         `visible_ids` (V2's dual masking), those are decoded but not counted in the loss.
 
         Raises:
-          ValueError: no mask, an empty or unusable one (`masking.resolve_mask`), or clips of another shape than the config's.
+          ValueError: no mask, an empty or unusable one (`masking.resolve_mask`), or clips of another shape than the
+            config's.
         """
         check_pixel_values(self.config, pixel_values)
         sizes = dict(batch=pixel_values.shape[0], num_patches=self.config.num_patches)

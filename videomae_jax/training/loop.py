@@ -57,7 +57,7 @@ def train(
         return False
     state = initial_state(trainer, recipe, checkpoints)
     compiling = time.perf_counter()
-    run_step = trainer.compile_step(recipe.data.batch_size)
+    run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views)
     print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
     log = MetricsLog(workdir, restored_step=first_step)
     batches = on_devices(train_clips(source, recipe, trainer, first_step, total_steps), trainer, broken)
@@ -80,7 +80,7 @@ def train(
         if evaluating or step % recipe.log_steps == 0:
             row, state = read_window(state)
             row |= {"learning_rate": float(schedule(step - 1))}
-            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size)
+            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size * recipe.data.views)
             row |= {"broken_videos": len(broken)}
             print(progress_line(step, total_steps, row), flush=True)
             if evaluating:
@@ -121,6 +121,7 @@ def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_ste
         batch_size=recipe.data.batch_size,
         num_frames=config.num_frames,
         stride=recipe.data.stride,
+        views=recipe.data.views,
         image_size=config.clip_size[1:],
         workers=recipe.data.workers,
         process_index=jax.process_index(),

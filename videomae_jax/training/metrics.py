@@ -62,11 +62,11 @@ class Clock:
         """Adds the time from `since` (`time.perf_counter()`) until now to the waiting."""
         self._waited += time.perf_counter() - since
 
-    def rates(self, steps: int, batch_size: int) -> dict[str, float]:
-        """Speed over the `steps` since the last line."""
+    def rates(self, steps: int, clips: int) -> dict[str, float]:
+        """Speed over the `steps` since the last line, of `clips` each."""
         seconds = time.perf_counter() - self._start
         return {
-            "clips_per_second": steps * batch_size / seconds,
+            "clips_per_second": steps * clips / seconds,
             "step_ms": 1000 * seconds / steps,
             "data_wait_fraction": self._waited / seconds,
         }

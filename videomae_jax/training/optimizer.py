@@ -29,6 +29,9 @@ def decays(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
-def adamw(schedule: optax.Schedule, *, b1: float, b2: float, weight_decay: float) -> optax.GradientTransformation:
-    """AdamW; the decay is multiplied by the learning rate, as in PyTorch."""
-    return optax.adamw(schedule, b1=b1, b2=b2, eps=1e-8, weight_decay=weight_decay, mask=decays)
+def adamw(
+    schedule: optax.Schedule, *, b1: float, b2: float, weight_decay: float, clip_norm: float | None
+) -> optax.GradientTransformation:
+    """AdamW; the decay is multiplied by the learning rate, as in PyTorch. Clips the gradient's norm first, if asked."""
+    update = optax.adamw(schedule, b1=b1, b2=b2, eps=1e-8, weight_decay=weight_decay, mask=decays)
+    return update if clip_norm is None else optax.chain(optax.clip_by_global_norm(clip_norm), update)

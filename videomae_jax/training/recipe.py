@@ -18,6 +18,7 @@ class Data:
     test_path: str | None  # measured once, at the end
     batch_size: int  # videos a step, over all devices
     stride: int  # video frames from one frame of a clip to the next
+    views: int  # crops and masks of each decoded clip; they multiply the clips of a step, not the learning rate
     flip: bool  # mirror every other clip
     workers: int  # processes that decode, at most one a core; 0: threads only
     max_broken_share: float  # of the training videos may be unreadable before the run stops
@@ -52,6 +53,7 @@ class Optim:
     weight_decay: float
     b1: float
     b2: float
+    clip_norm: float | None  # of the gradient, over all parameters
     accumulation: int  # parts of a batch that go through the devices one after the other
 
 
@@ -152,6 +154,7 @@ def pretraining(size: str) -> ConfigDict:
     config.data.test_path = config_dict.placeholder(str)
     config.data.batch_size = 1024
     config.data.stride = 4
+    config.data.views = 1
     config.data.flip = False
     config.data.workers = 8
     config.data.max_broken_share = 0.05
@@ -163,6 +166,7 @@ def pretraining(size: str) -> ConfigDict:
     config.optim.weight_decay = 0.05
     config.optim.b1 = 0.9
     config.optim.b2 = 0.95
+    config.optim.clip_norm = config_dict.placeholder(float)
     config.optim.accumulation = 1
 
     config.eval = ConfigDict()

@@ -78,11 +78,13 @@ class Trainer:
         window = {name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps")}
         return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), window)
 
-    def compile_step(self, batch_size: int) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
+    def compile_step(
+        self, batch_size: int, views: int
+    ) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
         """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused."""
         config = self.task.config
         batch = {
-            "video": jax.ShapeDtypeStruct((batch_size, *config.clip_size, config.num_channels), jnp.uint8),
+            "video": jax.ShapeDtypeStruct((batch_size, views, *config.clip_size, config.num_channels), jnp.uint8),
             "sample": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
         }
         step = jax.jit(

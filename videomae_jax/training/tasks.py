@@ -6,6 +6,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
@@ -17,12 +18,12 @@ from videomae_jax.training.augment import random_flip
 from videomae_jax.training.trivial import mean_colour
 from videomae_jax.weights.pretrained import find_model, read_config
 
-Batch = dict[str, Array]  # `video` uint8 [B T H W C], `sample` uint32 [B], ...
+Batch = dict[str, Array]  # `video` uint8 [B S T H W C], `sample` uint32 [B]
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretraining:
-    """Masked autoencoding. Every random choice for a clip comes from (seed, its sample index)."""
+    """Masked autoencoding. Every random choice for a clip comes from (seed, its sample index, its view)."""
 
     logged: ClassVar[tuple[str, ...]] = ("loss", "trivial_loss")
 
@@ -57,8 +58,12 @@ class Pretraining:
 
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""
-        flip_keys, mask_keys = jnp.moveaxis(jax.vmap(jax.random.split)(self.keys(batch["sample"])), 1, 0)
-        video = random_flip(flip_keys, batch["video"]) if self.flip else batch["video"]
+        views = batch["video"].shape[1]
+        keys = jax.vmap(lambda key: jax.random.split(key, (views, 2)))(self.keys(batch["sample"]))  # [B S 2]
+        flip_keys, mask_keys = rearrange(keys, "B S use -> use (B S)")
+        video = rearrange(batch["video"], "B S T H W C -> (B S) T H W C")
+        if self.flip:
+            video = random_flip(flip_keys, video)
         mask = self.masking(mask_keys)
         loss = model(video, visible_ids=mask.visible, masked_ids=mask.masked).loss
         targets = self.targets(model, video, mask)

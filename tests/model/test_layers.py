@@ -1,0 +1,44 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from videomae_jax.model.attention import attend
+from videomae_jax.model.layers import layer_norm
+
+
+def random(*shape, offset=0.0):
+    return (offset + np.random.default_rng(0).normal(size=shape)).astype(np.float32)
+
+
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_layer_norm_is_torchs(offset):
+    """Far from zero too, where a variance taken as E[x^2] - E[x]^2 has no digits left."""
+    x = random(4, 32, offset=offset)
+    theirs = torch.nn.functional.layer_norm(torch.tensor(x), (32,), eps=1e-6)
+    # At 1000 fp32 itself has steps of 6e-5, and the mean is off by some of them.
+    np.testing.assert_allclose(layer_norm(32, 1e-6, nnx.Rngs(0))(x), theirs, atol=5e-4 if offset else 1e-5)
+
+
+def test_layer_norm_computes_in_fp32():
+    x = jnp.asarray(random(4, 32), jnp.bfloat16)
+    normed = layer_norm(32, 1e-6, nnx.Rngs(0))(x)
+    assert normed.dtype == jnp.float32
+    np.testing.assert_allclose(normed, layer_norm(32, 1e-6, nnx.Rngs(0))(x.astype(jnp.float32)), atol=1e-6)
+
+
+def test_attention_is_torchs():
+    query, key, value = random(3, 2, 5, 4, 8) * 3
+    theirs = torch.nn.functional.scaled_dot_product_attention(
+        *(torch.tensor(part).transpose(1, 2) for part in (query, key, value))
+    )
+    np.testing.assert_allclose(attend(query, key, value), theirs.transpose(1, 2), atol=1e-5)
+
+
+def test_attention_takes_its_softmax_in_fp32():
+    """Scores of 100 and 100.625: bfloat16 has steps of 0.5 there, and would give the second key 0.62."""
+    query, key, value = (
+        jnp.array(numbers, jnp.bfloat16).reshape(1, -1, 1, 1) for numbers in ([10], [10, 10.0625], [0, 1])
+    )
+    np.testing.assert_allclose(attend(query, key, value).item(), 1 / (1 + np.exp(-0.625)), atol=2**-9)
