@@ -21,7 +21,6 @@ CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
 # A model, clip and batch for a test; numbers are dotted keys of the recipe.
 SMALL = {
     "data.batch_size": 4,
-    "data.stride": 1,
     "data.workers": 0,
     "model.image_size": 32,
     "model.num_frames": 4,
@@ -90,6 +89,16 @@ def test_every_config_runs_two_steps(config, videos, tmp_path):
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.num_frames == 4
     assert (tmp_path / "images" / "val_0000002.png").stat().st_size > 0
     assert json.loads((tmp_path / "recipe.json").read_text())["total_steps"] == 2
+
+
+def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
+    run = dict(data__path=videos, data__views=2, optim__accumulation=2, compute_dtype="bfloat16", total_steps=2)
+    masks = dict(mask__kind="frame", mask__ratio=0.5, mask__decoder_kind="none", mask__decoder_ratio=0.0)
+    printed = train("quickstart.py", tmp_path, model__num_frames=16, model__norm_pix_loss=True, **run, **masks)
+    assert "bfloat16 on 1 cpu device" in printed
+    assert "frame 0.5, really 0.5000: 512 of 1024 tokens visible, 512 decoded" in printed
+    assert "4 clips x 2 views" in printed
+    assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
 
 
 def kill_at(line_start, config, workdir, **keys):

@@ -1,3 +1,5 @@
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +12,7 @@ from videomae_jax.model.masking import Mask, Masking, ids_from_mask, mask_from_i
 GRID = (8, 14, 14)
 seeds = st.integers(0, 2**31 - 1)
 # Every new shape compiles, hence few examples on few grids.
-few = settings(max_examples=25, deadline=None)
+few = settings(max_examples=20, deadline=None)
 
 
 @st.composite
@@ -25,10 +27,17 @@ def masks(draw) -> Mask:
     return Mask(kind, hidden / units, grid)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def draw(mask, num, seed=0):
+    """What a Mask or a Masking draws for `num` clips; compiled as one program, which takes less time here."""
+    keys = jax.random.split(jax.random.key(seed), num)
+    return mask(keys) if isinstance(mask, Masking) else jax.vmap(mask)(keys)
+
+
 def draw_many(mask, num, seed=0):
     """`num` clips' masks, [num t h*w]."""
     t, h, w = mask.grid
-    return np.asarray(jax.vmap(mask)(jax.random.split(jax.random.key(seed), num))).reshape(num, t, h * w)
+    return np.asarray(draw(mask, num, seed)).reshape(num, t, h * w)
 
 
 @few
@@ -84,10 +93,10 @@ def test_keys_give_different_masks(kind, distinct):
 
 
 def test_published_tube_leaves_160_of_1568_tokens_the_same_in_every_frame():
-    ids = Masking("tube", 0.9, "none", 0, GRID)(jax.random.split(jax.random.key(0), 32))
+    ids = draw(Masking("tube", 0.9, "none", 0, GRID), 32)
     assert ids.visible.shape == (32, 160)
     assert ids.masked.shape == (32, 1408)
-    frames = ids.visible.reshape(32, 8, 20) - 196 * np.arange(8)[:, None]
+    frames = np.asarray(ids.visible).reshape(32, 8, 20) - 196 * np.arange(8)[:, None]
     np.testing.assert_array_equal(frames, np.broadcast_to(frames[:, :1], frames.shape))
     assert ((frames >= 0) & (frames < 196)).all()
 
@@ -96,10 +105,9 @@ def test_ucf101s_tube_leaves_392_tokens():
     assert Mask("tube", 0.75, GRID).num_masked == 1568 - 392
 
 
-@few
-@given(st.integers(1, 4), st.sampled_from([(2, 3), (4, 4)]), st.floats(0.26, 0.95), seeds)
-def test_tube_is_the_same_in_all_frames(t, places, ratio, seed):
-    drawn = draw_many(Mask("tube", ratio, (t, *places)), 3, seed)
+@pytest.mark.parametrize("grid, ratio", [((4, 2, 3), 0.3), ((3, 4, 4), 0.95), (GRID, 0.9)])
+def test_tube_is_the_same_in_all_frames(grid, ratio):
+    drawn = draw_many(Mask("tube", ratio, grid), 50)
     np.testing.assert_array_equal(drawn, np.broadcast_to(drawn[:, :1], drawn.shape))
 
 
@@ -186,8 +194,7 @@ def test_unusable_mask_says_what_is_valid(kind, ratio, grid, message):
 
 
 def test_decoder_mask_chooses_what_the_decoder_works_on():
-    masking = Masking("tube", 0.9, "running_cell", 0.75, GRID)
-    ids = masking(jax.random.split(jax.random.key(0), 16))
+    ids = draw(Masking("tube", 0.9, "running_cell", 0.75, GRID), 16)
     assert ids.visible.shape == (16, 160)
     assert ids.masked.shape == (16, 392)
     decoded = np.asarray(mask_from_ids(ids.masked, 1568)).reshape(16, 8, 196)
@@ -196,7 +203,7 @@ def test_decoder_mask_chooses_what_the_decoder_works_on():
 
 
 def test_the_two_masks_of_a_clip_are_independent():
-    ids = Masking("tube", 0.5, "tube", 0.5, (1, 4, 4))(jax.random.split(jax.random.key(0), 4000))
+    ids = draw(Masking("tube", 0.5, "tube", 0.5, (1, 4, 4)), 4000)
     visible, decoded = (np.asarray(mask_from_ids(part, 16)) for part in ids)
     both = (visible & decoded).mean(axis=0)
     assert abs(both - 0.25).max() < 5 * (0.25 * 0.75 / 4000) ** 0.5

@@ -8,8 +8,17 @@ from videomae_jax import VideoMAEConfig
 from videomae_jax.model.masking import Masking
 from videomae_jax.training.mesh import make_mesh
 from videomae_jax.training.optimizer import adamw
+from videomae_jax.training.recipe import Recipe, pretraining
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining
+
+
+@pytest.fixture
+def recipe():
+    """The defaults of pre-training."""
+    config = pretraining("tiny")
+    config.data.path = "videos"
+    return Recipe.from_config(config)
 
 
 @pytest.fixture
@@ -35,9 +44,9 @@ def task(config):
 
 
 @pytest.fixture
-def make_trainer(task):
+def make_trainer(task, recipe):
     def make(*, data=-1, fsdp=1, tensor=1, accumulation=1):
-        optimizer = adamw(lambda step: 1e-3, b1=0.9, b2=0.95, weight_decay=0.05, clip_norm=None)
+        optimizer = adamw(lambda step: 1e-3, recipe.optim)
         return Trainer(task, optimizer, make_mesh(data=data, fsdp=fsdp, tensor=tensor), accumulation)
 
     return make

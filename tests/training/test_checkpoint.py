@@ -53,3 +53,18 @@ def test_the_last_two_are_kept(make_trainer, tmp_path):
     checkpoints.close()
     assert Checkpoints(tmp_path).latest_step == 3
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["2", "3"]
+
+
+def test_what_a_kill_left_half_written_is_neither_read_nor_in_the_way(make_trainer, tmp_path):
+    state = make_trainer().init_state()
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(1, state)
+    checkpoints.close()
+    half = tmp_path / "2.orbax-checkpoint-tmp" / "state.orbax-checkpoint-tmp"
+    half.mkdir(parents=True)
+    (half / "manifest.ocdbt").write_bytes(b"half")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.latest_step == 1
+    checkpoints.save(2, state)
+    checkpoints.close()
+    assert_same(Checkpoints(tmp_path).restore(make_trainer().abstract_state), state)

@@ -86,6 +86,8 @@ def write_clips(folder: Path, variants: int = VARIANTS) -> int:
         rng = np.random.default_rng([*name.encode(), CAMERA_MOVES.index(move), variant])
         with Image.open(photographs / name) as photograph:
             pixels = np.asarray(photograph.convert("RGB"))
+        if split == "train":
+            pixels = _in_another_light(pixels, rng)
         write_video(folder / path, film(pixels, move, rng), FPS, crf=20)
         return {"path": path.as_posix(), "label": move, "photograph": stem}
 
@@ -164,6 +166,11 @@ def _camera_path(
         case "shake":
             center = _hand_shake(rng)
     return center, zoom, angle
+
+
+def _in_another_light(photograph: UInt8[np.ndarray, "H W 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "H W 3"]:
+    # So few photographs have few colours: a model would learn these by heart instead of taking them from what it sees.
+    return (photograph * rng.uniform(0.4, 1, 3)).astype(np.uint8)
 
 
 def _hand_shake(rng: np.random.Generator) -> Float64[np.ndarray, "32 2"]:

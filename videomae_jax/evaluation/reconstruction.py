@@ -15,7 +15,7 @@ from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.model.masking import MaskIds
 from videomae_jax.model.patches import patchify, unit_pixels, unpatchify
-from videomae_jax.model.videomae import gather, hidden_weights, token_errors
+from videomae_jax.model.videomae import gather, token_errors
 from videomae_jax.training.tasks import Pretraining
 from videomae_jax.training.trivial import distance_weighted, mean_colour
 
@@ -43,7 +43,7 @@ class Reconstruction:
     report: Callable[[Iterable[str]], None]
 
     def measure(self, params: PyTree, source: VideoSource) -> tuple[dict[str, float], UInt8[np.ndarray, "H W 3"]]:
-        """The loss on a source's clips, and a picture of the first few.
+        """The loss on a source's clips, all that the encoder does not see decoded, and a picture of some of them.
 
         Returns:
           `loss`; `relative_loss`, over that of each clip's mean colour; for models of raw pixels `relative_to_fill`,
@@ -52,23 +52,22 @@ class Reconstruction:
         Raises:
           ValueError: no clip of the source can be read.
         """
-        sums, pictures = None, []
+        clip_errors, readable = [], []
         for batch in self._batches(source):
             self.report(batch["broken"])
-            weight, video = batch["weight"], batch["video"]
-            clips = jax.device_put((video, batch["sample"]), self.sharding)
-            errors, reconstruction, hidden = jax.device_get(self._errors(params, *clips))
-            batch_sums = {name: np.dot(weight, values) for name, values in errors.items()}
-            sums = batch_sums if sums is None else {name: sums[name] + value for name, value in batch_sums.items()}
-            for row in np.flatnonzero(weight)[: PICTURE_CLIPS - len(pictures)]:
-                pictures.append(np.stack([video[row], hidden[row], reconstruction[row]]))
-        if not pictures:
+            clips = jax.device_put((batch["video"], batch["sample"]), self.sharding)
+            errors, *views = jax.device_get(self._reconstruct(params, *clips))
+            for row in np.flatnonzero(batch["weight"]):
+                clip_errors.append({name: values[row] for name, values in errors.items()})
+                readable.append(np.stack([batch["video"][row], *(view[row] for view in views)]))
+        if not readable:
             raise ValueError(f"None of the {self.num_clips} clips of {source.name} can be read.")
-        loss = sums["loss"] / sums["tokens"]
-        metrics = {"loss": loss, "relative_loss": sums["loss"] / sums["mean_colour"]}
+        mean = {name: float(np.mean([errors[name] for errors in clip_errors])) for name in clip_errors[0]}
+        metrics = {"loss": mean["model"], "relative_loss": mean["model"] / mean["mean_colour"]}
         if not self.task.config.norm_pix_loss:
-            metrics["relative_to_fill"] = sums["loss"] / sums["fill"]
-        return {name: float(value) for name, value in metrics.items()}, draw(np.stack(pictures))
+            metrics["relative_to_fill"] = mean["model"] / mean["fill"]
+        shown = np.unique(np.linspace(0, len(readable) - 1, PICTURE_CLIPS).astype(int))
+        return metrics, draw(np.stack([readable[clip] for clip in shown]))
 
     def _batches(self, source: VideoSource) -> Iterator[dict]:
         config = self.task.config
@@ -82,29 +81,28 @@ class Reconstruction:
         )
 
     @functools.cached_property
-    def _errors(self):
-        """Each clip's sums of token errors, for the model and the trivial predictors; what it sees and makes of it."""
+    def _reconstruct(self):
+        """Each clip's error, for the model and the trivial predictors; what the model sees and what it makes of it."""
+        task, config = self.task, self.task.config
+        masking = dataclasses.replace(task.masking, decoder_kind="none", decoder_ratio=0.0)
 
-        def errors(params, video, sample):
-            task, config = self.task, self.task.config
+        def reconstruct(params, video, sample):
             model = nnx.merge(self.graphdef, params)
-            mask = task.masking(task.keys(sample))
+            mask = masking(task.keys(sample))
             predicted = model(video, visible_ids=mask.visible, masked_ids=mask.masked).logits
             targets = task.targets(model, video, mask)
             pixels = unit_pixels(patchify(video, config.patch), config.pixel_mean, config.pixel_std)
-            colours = _colours(pixels, config.num_channels)
+            colours = pixels.reshape(*pixels.shape[:2], -1, config.num_channels).mean(axis=2)
             fill = distance_weighted(gather(colours, mask.visible), mask.visible, mask.masked, config.grid)
             guesses = {
-                "loss": predicted,
+                "model": predicted,
                 "mean_colour": mean_colour(targets, config.num_channels),
                 "fill": jnp.tile(fill, config.patch_dim // config.num_channels),
             }
-            weights = hidden_weights(mask, config.num_patches)
-            sums = {name: (weights * token_errors(guess, targets)).sum(axis=1) for name, guess in guesses.items()}
-            sums["tokens"] = weights.sum(axis=1)
-            return sums, *self._views(pixels, predicted, mask)
+            errors = {name: token_errors(guess, targets).mean(axis=1) for name, guess in guesses.items()}
+            return errors, *self._views(pixels, predicted, mask)
 
-        return jax.jit(errors)
+        return jax.jit(reconstruct)
 
     def _views(self, pixels: Float[Array, "B N P"], predicted: Float[Array, "B M P"], mask: MaskIds):
         """Clips as the encoder sees them and as the decoder completes them, uint8 [B T H W C]."""
@@ -112,12 +110,11 @@ class Reconstruction:
         if config.norm_pix_loss:
             predicted = self._with_visible_statistics(predicted, pixels, mask)
         rows = jnp.arange(len(pixels))[:, None]
-        hidden = jnp.full_like(pixels, 0.5).at[rows, mask.visible].set(gather(pixels, mask.visible))
-        # V2's dual masking decodes some visible tokens too; what the encoder saw stays as it is.
-        complete = hidden.at[rows, mask.masked].set(predicted).at[rows, mask.visible].set(gather(pixels, mask.visible))
+        seen = pixels.at[rows, mask.masked].set(0.5)
+        complete = pixels.at[rows, mask.masked].set(predicted)
         return tuple(
             jnp.round(255 * jnp.clip(unpatchify(x, config.patch, config.grid), 0, 1)).astype(jnp.uint8)
-            for x in (complete, hidden)
+            for x in (seen, complete)
         )
 
     def _with_visible_statistics(self, predicted, pixels, mask):
@@ -132,10 +129,6 @@ class Reconstruction:
         filled = distance_weighted(gather(statistics, mask.visible), mask.visible, mask.masked, config.grid)
         mean, deviation = (jnp.tile(x, config.patch_dim // channels) for x in jnp.split(filled, 2, axis=-1))
         return predicted * deviation + mean
-
-
-def _colours(pixels: Float[Array, "B N P"], channels: int) -> Float[Array, "B N C"]:
-    return pixels.reshape(*pixels.shape[:2], -1, channels).mean(axis=2)
 
 
 def draw(views: UInt8[np.ndarray, "S 3 T H W C"], *, height: int = 160, gap: int = 6) -> UInt8[np.ndarray, "Y X 3"]:

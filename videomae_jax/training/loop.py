@@ -7,7 +7,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 from jaxtyping import PyTree, UInt8
 from PIL import Image
 
@@ -17,6 +16,7 @@ from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
 from videomae_jax.training.mesh import batch_sharding
 from videomae_jax.training.metrics import Clock, MetricsLog, progress_line
+from videomae_jax.training.optimizer import WarmupCosine
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer, TrainState
 from videomae_jax.training.workdir import model_folder, write_model
@@ -27,10 +27,9 @@ Evaluate = Callable[[PyTree, bool], tuple[dict[str, float], Pictures]]
 
 def train(
     trainer: Trainer,
-    schedule: optax.Schedule,
+    schedule: WarmupCosine,
     source: VideoSource,
     recipe: Recipe,
-    total_steps: int,
     workdir: Path,
     broken: BrokenVideos,
     evaluate: Evaluate,
@@ -39,10 +38,9 @@ def train(
 
     Args:
       trainer: the task on its mesh.
-      schedule: learning rate of each step, for the log.
+      schedule: the steps, and the learning rate of each for the log.
       source: training videos.
       recipe: numbers of the run.
-      total_steps: where it ends.
       workdir: its folder; checkpoints found there are continued.
       broken: takes the reports of unreadable videos.
       evaluate: `(params, at the end) -> numbers and pictures`, run every `eval.steps` and after the last step.
@@ -50,6 +48,7 @@ def train(
     Returns:
       False when there was nothing to do, because the run is finished.
     """
+    total_steps = schedule.total_steps
     checkpoints = Checkpoints(workdir / "checkpoints")
     first_step = checkpoints.latest_step or 0
     if first_step == total_steps and model_folder(workdir).exists():

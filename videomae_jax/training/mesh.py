@@ -4,6 +4,7 @@ import math
 import re
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 P = PartitionSpec
@@ -53,6 +54,29 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def batch_shards(mesh: Mesh) -> int:
     """The number of parts that a batch is split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def check_batch(mesh: Mesh, batch_size: int, accumulation: int) -> None:
+    """Raises a ValueError unless every part of a batch that is accumulated divides over the devices."""
+    parts = batch_shards(mesh) * accumulation
+    if batch_size % parts:
+        raise ValueError(
+            f"data.batch_size={batch_size} does not divide over {batch_shards(mesh)} devices (mesh axes data and fsdp) "
+            f"times optim.accumulation={accumulation}: use a multiple of {parts}."
+        )
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """The dtype of matrix products: with "auto", bfloat16 where the devices are made for it.
+
+    Raises:
+      ValueError: an unknown name.
+    """
+    if name == "auto":
+        name = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    if name not in ("float32", "bfloat16"):
+        raise ValueError(f"compute_dtype must be 'auto', 'float32' or 'bfloat16', got {name!r}.")
+    return jnp.dtype(name)
 
 
 def shardings(tree, mesh: Mesh):
