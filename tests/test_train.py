@@ -101,9 +101,9 @@ def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
     assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
 
 
-def kill_at(line_start, config, workdir, **keys):
+def kill_at(line_start, words):
     """Starts the command and kills it, without warning, as soon as it prints a line."""
-    process = subprocess.Popen(command(config, workdir, **keys), cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     for line in process.stdout:
         if line.startswith(line_start):
             process.kill()
@@ -115,7 +115,7 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path)
     run = dict(data__path=videos, data__val_path=videos, total_steps=6, checkpoint_steps=2, log_steps=1, eval__steps=3)
     train("quickstart.py", tmp_path / "whole", **run)
     for line in ("compiled", "step 1/6", "step 3/6", "  val_loss", "step 6/6"):
-        kill_at(line, "quickstart.py", tmp_path / "killed", **run)
+        kill_at(line, command("quickstart.py", tmp_path / "killed", **run))
     train("quickstart.py", tmp_path / "killed", **run)
     assert [row["step"] for row in losses(tmp_path / "whole")] == [1, 2, 3, 4, 5, 6]
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
@@ -126,7 +126,7 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path)
 def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
     run = dict(data__path=videos, total_steps=6, log_steps=3, checkpoint_steps=2)
     train("quickstart.py", tmp_path / "whole", **run)
-    kill_at("step 3/6", "quickstart.py", tmp_path / "killed", **run)
+    kill_at("step 3/6", command("quickstart.py", tmp_path / "killed", **run))
     train("quickstart.py", tmp_path / "killed", **run)
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
@@ -210,10 +210,10 @@ def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
         (dict(data__path="nowhere.csv"), [], "config.data.path: data path 'nowhere.csv' does not exist"),
         (dict(data__path="nowhere.csv"), [], "python train.py --config configs/quickstart.py"),
         (dict(data__val_path="nowhere"), [], "config.data.val_path: data path 'nowhere' does not exist"),
-        (dict(mask__ratio=1.0), [], "hides int(ratio * 16) of 16 places of a frame"),
+        (dict(mask__ratio=1.0), [], "hides int(ratio * 256) of 256 places of a frame"),
         (dict(mask__kind="tubes"), [], "mask kind must be one of tube, random, frame, running_cell, got 'tubes'"),
-        (dict(model__image_size=36), [], "image height 36 is not divisible by the patch's 8"),
-        (dict(model__num_frames=5), [], "num_frames 5 is not divisible by the patch's 2"),
+        (dict(model__image_size=33), [], "image height 33 is not divisible by the patch's 2"),
+        (dict(model__num_frames=7), [], "num_frames 7 is not divisible by the patch's"),
         (dict(optim__accumulation=3), [], "data.batch_size=4 does not divide over 1 devices"),
         (dict(mesh__fsdp=3), [], "does not fit 1 devices"),
         (dict(data__strid=2), [], "unknown config key 'strid' Did you mean \"stride\""),

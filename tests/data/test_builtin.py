@@ -82,6 +82,19 @@ def test_clips_are_on_disk_as_the_manifests_say(builtin_clips):
         assert video.read([0, 31]).shape == (2, 128, 128, 3)
 
 
+def test_training_clips_have_a_light_of_their_own_and_validation_clips_have_not(builtin_clips):
+    def tint(split, photograph):
+        """Red over blue of each clip of a photograph."""
+        path = builtin.manifest(split)
+        rows = [row for row in csv.DictReader(path.open()) if row["photograph"] == photograph]
+        colours = [read_video(path.parent / row["path"], [0]).mean(axis=(0, 1, 2)) for row in rows]
+        return np.array([red / blue for red, _, blue in colours])
+
+    assert tint("train", "camera").std() > 0.2  # a gray photograph
+    assert tint("train", "astronaut").std() > 0.2
+    assert tint("val", "chelsea").std() < 0.2
+
+
 def test_moving_clips_move_on_disk_and_static_ones_do_not(builtin_clips):
     path = builtin.manifest("val")
     change = {}

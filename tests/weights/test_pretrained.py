@@ -162,6 +162,13 @@ def test_overrides_change_the_config(saved):
     assert_equal_parameters(loaded, new_model())
 
 
+def test_another_activation_is_refused(saved):
+    content = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(content | {"hidden_act": "relu"}))
+    with pytest.raises(ValueError, match="hidden_act='relu'; only 'gelu' is built"):
+        VideoMAEForPreTraining.from_pretrained(saved)
+
+
 def test_override_that_the_weights_do_not_fit_is_an_error(saved):
     with pytest.raises(ValueError, match=r"shape: decoder.head.weight is \[128, 16\], the model has \[256, 16\]"):
         VideoMAEForPreTraining.from_pretrained(saved, tubelet_size=4)

@@ -1,8 +1,9 @@
 """Small real-image clips for trying things out without a data set: photographs seen through ten camera moves.
 
-The photographs are those inside the scikit-image wheel, so nothing is downloaded. The label is the camera's
-move: one frame says nothing about it, only motion does. Validation shows photographs that training never
-does. Flips and rotations as augmentation would change the labels.
+The photographs are those inside the scikit-image wheel, so nothing is downloaded. The label is the camera's move: one
+frame says nothing about it, only motion does. Validation shows photographs that training never does. Training clips
+are filmed in light of various colours, validation clips in white. Flips and rotations as augmentation would change the
+labels.
 """
 
 import csv

@@ -82,9 +82,15 @@ def write_config(config: VideoMAEConfig, architecture: str, directory: Path) -> 
 
 
 def read_config(directory: Path) -> VideoMAEConfig:
-    """Reads `config.json`, leaving out the fields that are not about the model's shape."""
+    """Reads `config.json`, leaving out the fields that are not about the model's shape.
+
+    Raises:
+      ValueError: an activation that the model does not have.
+    """
     content = json.loads((directory / CONFIG_FILE).read_text())
     if "qv_bias" in content:  # the name in transformers 5
         content["qkv_bias"] = content.pop("qv_bias")
+    if content.get("hidden_act", "gelu") != "gelu":
+        raise ValueError(f"{directory / CONFIG_FILE}: hidden_act={content['hidden_act']!r}; only 'gelu' is built.")
     fields = {field.name for field in dataclasses.fields(VideoMAEConfig)}
     return VideoMAEConfig(**{name: value for name, value in content.items() if name in fields})
