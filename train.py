@@ -135,11 +135,11 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
 def differences(config: VideoMAEConfig) -> Iterator[str]:
     """Where a model is not as published, and why one would want that."""
     if config.position_embedding_type == "sincos_3d":
-        yield "3-D positions (sincos_3d), in which neighbours in every direction look alike, so that it learns sooner"
+        yield "3-D positions (sincos_3d): neighbours in every direction look alike, and a small model learns sooner"
     if config.tubelet_size != 2:
-        yield f"a token spans {config.tubelet_size} frames, not 2, so that there are fewer of them"
+        yield f"tokens of {config.tubelet_size} frames, not 2: fewer of them, cheaper steps"
     if not config.norm_pix_loss:
-        yield "raw pixels as targets, whose errors a person can see"
+        yield "raw pixels as targets, not normalised ones: the loss compares with predictors that need no model"
 
 
 def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos) -> None:
