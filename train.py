@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.sources import VideoSource, open_source
+from videomae_jax.data.video import VideoReadError
 from videomae_jax.evaluation.reconstruction import Reconstruction
 from videomae_jax.model.masking import Masking
 from videomae_jax.training import command_line
@@ -26,7 +27,7 @@ from videomae_jax.training.optimizer import WarmupCosine, adamw
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining
-from videomae_jax.training.workdir import claim, model_folder
+from videomae_jax.training.workdir import claim, is_started, model_folder
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -39,7 +40,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     sources = open_sources(recipe)
     schedule = WarmupCosine.of_recipe(recipe, len(sources["train"]))
     trainer = Trainer(task, adamw(schedule, recipe.optim), mesh, recipe.optim.accumulation)
-    claim(workdir, config.to_dict(), sources["train"].class_names)
+    if recipe.init_from is not None and not is_started(workdir):
+        task.find(recipe.init_from)
+    claim(workdir, config.to_dict(), sources["train"])
 
     describe(recipe, trainer, sources, schedule)
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
@@ -57,7 +60,11 @@ def main(config: ConfigDict, workdir: Path) -> None:
         numbers, pictures = {}, {}
         watched = "val" if "val" in sources else "train"
         for name in sources if at_end else [watched]:
-            values, pictures[name] = measure(params, sources[name])
+            try:
+                values, pictures[name] = measure(params, sources[name])
+            except VideoReadError as error:  # no reason to lose what was trained
+                print(f"warning: {error}", flush=True)
+                continue
             numbers |= {f"{name}_{key}": value for key, value in values.items()}
         return numbers, pictures
 
@@ -70,14 +77,13 @@ def make_task(recipe: Recipe) -> Pretraining:
     """The model and its masks.
 
     Raises:
-      ValueError: sizes that do not fit together, or an `init_from` that holds no such model.
+      ValueError: sizes that do not fit together.
     """
     config = VideoMAEConfig.from_size(**recipe.model)
     masking = Masking(**dataclasses.asdict(recipe.mask), grid=config.grid)
-    task = Pretraining(config, masking, recipe.data.flip, recipe.seed, compute_dtype(recipe.compute_dtype))
-    if recipe.init_from is not None:
-        task.find(recipe.init_from)
-    return task
+    if config.num_channels != 3:
+        raise ValueError(f"Videos are read in RGB: model.num_channels must be 3, got {config.num_channels}.")
+    return Pretraining(config, masking, recipe.data.flip, recipe.seed, compute_dtype(recipe.compute_dtype))
 
 
 def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
@@ -93,7 +99,7 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
             continue
         try:
             sources[name] = open_source(path)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise ValueError(
                 f"config.data.{key}: {error}.\nPoint it to your videos with --config.data.{key}=PATH. "
                 "To try without any: python train.py --config configs/quickstart.py"
@@ -127,17 +133,19 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
     }
     for name, line in lines.items():
         print(f"{name:9} {line}")
-    for difference in differences(config):
+    for difference in differences(config, masking):
         print(f"{'differs':9} from the published model: {difference}")
     print(flush=True)
 
 
-def differences(config: VideoMAEConfig) -> Iterator[str]:
+def differences(config: VideoMAEConfig, masking: Masking) -> Iterator[str]:
     """Where a model is not as published, and why one would want that."""
     if config.position_embedding_type == "sincos_3d":
         yield "3-D positions (sincos_3d): neighbours in every direction look alike, and a small model learns sooner"
     if config.tubelet_size != 2:
-        yield f"tokens of {config.tubelet_size} frames, not 2: fewer of them, cheaper steps"
+        yield f"tokens of {config.tubelet_size} frames, not 2"
+    if masking.decoder is not None:
+        yield "the decoder does a part of what is hidden, as in V2: cheaper steps"
     if not config.norm_pix_loss:
         yield "raw pixels as targets, not normalised ones: the loss compares with predictors that need no model"
 
@@ -147,6 +155,8 @@ def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos)
     row = read_metrics(workdir)[-1]
     lines = [("run", workdir), ("model", model_folder(workdir))]
     for name, source in sources.items():
+        if f"{name}_loss" not in row:
+            continue  # a set that was named after the run, or that could not be read
         seen = "trained on" if name == "train" else "never seen"
         relative = f"{row[f'{name}_relative_loss']:.3f} of the loss of each clip's mean colour"
         if f"{name}_relative_to_fill" in row:

@@ -2,8 +2,8 @@
 
     python train.py --config configs/hmdb51_pretrain.py --config.data.path=hmdb51/train.csv
 
-Source: the paper's section 7; no script was released. Masks 75 %, with twice the learning rate of the large data sets,
-on 8 GPUs. Top-1 after fine-tuning: 62.6 (from scratch: 18.0).
+Source: the paper's section 7; no script was released. Masks 75 %, with twice the learning rate of the large data sets.
+Top-1 after fine-tuning: 62.6 (from scratch: 18.0).
 """
 
 from videomae_jax.training.recipe import parse_options, pretraining

@@ -17,11 +17,11 @@ from videomae_jax.training.recipe import parse_options, pretraining
 def get_config(options: str = ""):
     parse_options(options)
     config = pretraining("tiny")
-    config.total_steps = 1000
-    config.total_epochs = 30.0
+    config.total_steps = 700
+    config.total_epochs = 20.0
     config.compute_dtype = "float32"
     config.log_steps = 50
-    config.checkpoint_steps = 250
+    config.checkpoint_steps = 100
 
     config.model.image_size = (64, 64)
     config.model.patch_size = 2
@@ -44,9 +44,9 @@ def get_config(options: str = ""):
 
     config.optim.base_lr = 3e-3 * 256 / 8
     config.optim.min_lr = 1e-5 * 256 / 8
-    config.optim.warmup_epochs = 1.5
+    config.optim.warmup_epochs = 1.4
     config.optim.clip_norm = 0.1
 
-    config.eval.steps = 250
+    config.eval.steps = 350
     config.eval.clips = 30
     return config

@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 
 from videomae_jax import VideoMAEForPreTraining
 from videomae_jax.data.video import write_video
 from videomae_jax.training.metrics import read_metrics
+
+pytestmark = pytest.mark.usefixtures("builtin_clips")  # the quickstart's, not those of the user's cache
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
@@ -102,13 +105,16 @@ def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
 
 
 def kill_at(line_start, words):
-    """Starts the command and kills it, without warning, as soon as it prints a line."""
+    """Starts the command and kills it, without warning, as soon as it prints a line; its children by then."""
     process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    children = []
     for line in process.stdout:
         if line.startswith(line_start):
+            children = psutil.Process(process.pid).children(recursive=True)
             process.kill()
             break
     assert process.wait() == -signal.SIGKILL, f"the run ended before it printed {line_start!r}"
+    return children
 
 
 def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path):
@@ -161,9 +167,13 @@ def test_training_needs_neither_torch_nor_tensorflow_nor_transformers(videos, tm
     assert VideoMAEForPreTraining.from_pretrained(tmp_path)
 
 
-def test_workers_change_nothing(videos, tmp_path):
+def test_workers_change_nothing_and_end_with_a_killed_run(videos, tmp_path):
     run = dict(data__path=videos, total_steps=3)
     train("quickstart.py", tmp_path / "threads", **run)
+    words = command("quickstart.py", tmp_path / "workers", data__workers=2, **run)
+    workers = kill_at("step 1/3", words)
+    assert len(workers) >= 2
+    assert psutil.wait_procs(workers, timeout=60)[1] == []
     train("quickstart.py", tmp_path / "workers", data__workers=2, **run)
     assert losses(tmp_path / "workers") == losses(tmp_path / "threads")
 
@@ -198,6 +208,32 @@ def test_too_many_broken_videos_end_the_run_with_their_list(videos, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+def test_a_finished_run_without_its_checkpoints_is_still_finished(videos, tmp_path):
+    train("quickstart.py", tmp_path, data__path=videos, total_steps=1)
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert "is finished" in train("quickstart.py", tmp_path, data__path=videos, total_steps=1)
+
+
+def test_an_unreadable_test_set_costs_no_model(videos, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.mp4").write_bytes(b"not a video")
+    printed = train(
+        "quickstart.py", tmp_path / "run", data__path=videos, data__test_path=tmp_path / "broken", total_steps=1
+    )
+    assert "none of its clips can be read" in printed
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path / "run")
+
+
+def test_paths_may_have_spaces(videos, tmp_path):
+    config = tmp_path / "my recipes" / "my quick.py"
+    config.parent.mkdir()
+    shutil.copy(ROOT / "configs" / "quickstart.py", config)
+    words = command("quickstart.py", tmp_path / "a run", data__path=videos, data__val_path=videos, total_steps=1)
+    words[words.index("configs/quickstart.py")] = str(config)
+    subprocess.run(words, cwd=ROOT, check=True)
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path / "a run")
+
+
 def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
     train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     message = fail("quickstart.py", tmp_path, data__path=videos, total_steps=2, model__image_size=48)
@@ -221,6 +257,7 @@ def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
         (dict(init_from="nowhere"), [], "No config.json and model.safetensors in nowhere"),
         (dict(mesh="{'dat': 1}"), [], "mesh is a section; set its keys one by one"),
         ({}, ["--config.data.flip", "False"], "unexpected words on the command line: False"),
+        (dict(total_epochs=0.0), [], "config.total_epochs must be positive, got 0.0"),
         ({}, ["extra"], "unexpected words on the command line: extra"),
     ],
 )

@@ -122,6 +122,14 @@ def test_unreadable_file_is_named(tmp_path, make):
     assert str(path) in str(caught.value)
 
 
+def test_a_codec_without_a_decoder_is_an_error_of_the_file(tmp_path):
+    path = tmp_path / "odd.mp4"
+    write_video(path, counter_frames(4), fps=25)
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"xyz1"))
+    with pytest.raises(VideoReadError, match="odd.mp4: FFmpeg has no decoder for its codec"):
+        read_video(path)
+
+
 def test_garbled_pictures_are_an_error(tmp_path):
     write_garbled(tmp_path / "bad.mp4")
     with pytest.raises(VideoReadError, match="bad.mp4"):

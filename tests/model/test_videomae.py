@@ -315,3 +315,7 @@ def test_channels_first_clips_are_told_how_to_be_transposed(model, clips, ids):
     with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 1, 3, 4, 2\)"):
         model(channels_first, visible_ids=ids.visible, masked_ids=ids.masked)
     assert channels_first.transpose(0, 1, 3, 4, 2).shape == clips.shape
+    originals_order = clips.transpose(0, 4, 1, 2, 3)
+    with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 2, 3, 4, 1\)"):
+        model(originals_order, visible_ids=ids.visible, masked_ids=ids.masked)
+    assert originals_order.transpose(0, 2, 3, 4, 1).shape == clips.shape

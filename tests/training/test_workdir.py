@@ -1,17 +1,22 @@
+import dataclasses
 import json
 
+import numpy as np
 import pytest
 
 from videomae_jax import VideoMAEForPreTraining
+from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.workdir import claim, model_folder, write_model
 
 RECIPE = {"seed": 0, "log_steps": 5, "model": {"size": "tiny", "image_size": (32, 32)}, "data": {"workers": 2}}
+
+SOURCE = VideoSource("videos", ("v/1.mp4", "v/2.mp4", "v/3.mp4"), np.array([0, 1, 1], np.int32), ("b", "a"))
 
 
 @pytest.fixture
 def started(tmp_path):
     """A folder of a run with a checkpoint."""
-    claim(tmp_path, RECIPE, ("b", "a"))
+    claim(tmp_path, RECIPE, SOURCE)
     (tmp_path / "checkpoints" / "100").mkdir(parents=True)
     return tmp_path
 
@@ -25,20 +30,20 @@ def recipe_of(workdir):
 
 
 def test_a_new_folder_gets_the_recipe_and_the_classes_in_their_order(tmp_path):
-    claim(tmp_path / "runs" / "a", RECIPE, ("b", "a"))
+    claim(tmp_path / "runs" / "a", RECIPE, SOURCE)
     assert recipe_of(tmp_path / "runs" / "a")["model"]["image_size"] == [32, 32]
     assert (tmp_path / "runs" / "a" / "classes.txt").read_text() == "b\na\n"
 
 
 def test_the_same_run_may_go_on_watched_and_spread_otherwise(started):
-    claim(started, RECIPE | changed(log_steps=1, data={"workers": 0}), ("b", "a"))
+    claim(started, RECIPE | changed(log_steps=1, data={"workers": 0}), SOURCE)
     assert recipe_of(started)["log_steps"] == 1
 
 
 def test_a_run_without_a_checkpoint_may_begin_anew_with_another_recipe(tmp_path):
-    claim(tmp_path, RECIPE, ())
+    claim(tmp_path, RECIPE, SOURCE)
     (tmp_path / "checkpoints" / "100.orbax-checkpoint-tmp").mkdir(parents=True)
-    claim(tmp_path, RECIPE | changed(seed=1), ())
+    claim(tmp_path, RECIPE | changed(seed=1), SOURCE)
     assert recipe_of(tmp_path)["seed"] == 1
 
 
@@ -53,14 +58,29 @@ def test_a_run_without_a_checkpoint_may_begin_anew_with_another_recipe(tmp_path)
 def test_another_run_is_refused_by_name_and_nothing_is_lost(started, change, named):
     before = (started / "recipe.json").read_text()
     with pytest.raises(ValueError, match=f"belongs to another run: {named}.*--workdir"):
-        claim(started, RECIPE | changed(**change), ("b", "a"))
+        claim(started, RECIPE | changed(**change), SOURCE)
     assert (started / "recipe.json").read_text() == before
+
+
+def test_other_training_videos_are_another_run(started):
+    moved = dataclasses.replace(SOURCE, paths=tuple(f"elsewhere/{path}" for path in SOURCE.paths))
+    claim(started, RECIPE, moved)
+    fewer = dataclasses.replace(SOURCE, paths=SOURCE.paths[:2], labels=SOURCE.labels[:2])
+    with pytest.raises(ValueError, match="training_videos is 3 videos, .* there and 2 videos, .* here"):
+        claim(started, RECIPE, fewer)
+
+
+def test_a_model_without_checkpoints_is_not_overwritten(tmp_path):
+    claim(tmp_path, RECIPE, SOURCE)
+    model_folder(tmp_path).mkdir()
+    with pytest.raises(ValueError, match="belongs to another run: seed"):
+        claim(tmp_path, RECIPE | changed(seed=1), SOURCE)
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workdir .*file/run cannot be used: .*--workdir"):
-        claim(tmp_path / "file" / "run", RECIPE, ())
+        claim(tmp_path / "file" / "run", RECIPE, SOURCE)
 
 
 def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):

@@ -9,7 +9,9 @@ Workers are processes started with "spawn": they import the main module again, s
 starts its work under `if __name__ == "__main__":`. Close the iterator to end them.
 """
 
+import multiprocessing
 import os
+import threading
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -23,7 +25,7 @@ from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.transforms import center_crop_box, crop_resize, multi_scale_crop
 from videomae_jax.data.video import VideoFile, VideoReadError
 
-MAX_ATTEMPTS = 16
+MAX_ATTEMPTS = 100
 MAX_PART = 16  # clips
 CORES = os.cpu_count() or 1
 
@@ -86,7 +88,7 @@ def train_batches(
 
     Raises:
       ValueError: the sizes do not fit together.
-      VideoReadError: while iterating, when 16 videos drawn in a row cannot be read.
+      VideoReadError: while iterating, when 100 videos drawn in a row cannot be read.
     """
     local_batch = _local_batch_size(batch_size, process_index, process_count)
     load = _LoadRandomClip(source, seed, num_frames, stride, views, image_size)
@@ -218,7 +220,7 @@ def _local_batch_size(batch_size: int, process_index: int, process_count: int) -
 
 def _from_threads(clips: grain.MapDataset, batch_size: int) -> grain.DatasetIterator:
     # Decoding and resizing happen outside Python's lock, a clip in each thread.
-    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=2 * max(batch_size, CORES))
+    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=4 * CORES)
     return iter(clips.to_iter_dataset(options).batch(batch_size))
 
 
@@ -231,9 +233,18 @@ def _from_workers(clips: grain.MapDataset, batch_size: int, workers: int) -> gra
     part = max(size for size in range(1, min(batch_size, MAX_PART) + 1) if batch_size % size == 0)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     options = grain.MultiprocessingOptions(num_workers=min(workers, CORES), per_worker_buffer_size=1)
-    parts = clips.batch(part).to_iter_dataset(in_worker).mp_prefetch(options)
+    parts = clips.batch(part).to_iter_dataset(in_worker).mp_prefetch(options, worker_init_fn=_end_with_parent)
     batches = parts.batch(batch_size // part, batch_fn=_concatenate)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
+
+
+def _end_with_parent(worker: int, workers: int) -> None:
+    # A parent that was killed cannot end its workers, and they would wait for it for ever.
+    def wait():
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _concatenate(parts: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -54,6 +54,8 @@ class VideoFile:
         if not self._container.streams.video:
             raise VideoReadError(self.path, "it has no video stream")
         self._stream = self._container.streams.video[0]
+        if self._stream.codec_context is None:
+            raise VideoReadError(self.path, "FFmpeg has no decoder for its codec")
         # Data loading runs one process a core; FFmpeg threads on top would only get in each other's way.
         self._stream.codec_context.thread_count = 1
 

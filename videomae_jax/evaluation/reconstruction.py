@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, PyTree, UInt8
 
 from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
+from videomae_jax.data.video import VideoReadError
 from videomae_jax.model.masking import MaskIds
 from videomae_jax.model.patches import patchify, unit_pixels, unpatchify
 from videomae_jax.model.videomae import gather, token_errors
@@ -50,7 +51,7 @@ class Reconstruction:
           over that of the distance-weighted mean of the visible cubes' colours. And the picture (`draw`).
 
         Raises:
-          ValueError: no clip of the source can be read.
+          VideoReadError: no clip of the source can be read.
         """
         clip_errors, readable = [], []
         for batch in self._batches(source):
@@ -61,7 +62,7 @@ class Reconstruction:
                 clip_errors.append({name: values[row] for name, values in errors.items()})
                 readable.append(np.stack([batch["video"][row], *(view[row] for view in views)]))
         if not readable:
-            raise ValueError(f"None of the {self.num_clips} clips of {source.name} can be read.")
+            raise VideoReadError(source.name, "none of its clips can be read")
         mean = {name: float(np.mean([errors[name] for errors in clip_errors])) for name in clip_errors[0]}
         metrics = {"loss": mean["model"], "relative_loss": mean["model"] / mean["mean_colour"]}
         if not self.task.config.norm_pix_loss:

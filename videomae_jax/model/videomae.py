@@ -226,7 +226,8 @@ def masked_loss(errors: Float[Array, "B M"], mask: MaskIds, num_patches: int) ->
     With one mask that is all of them (V1 engine_for_pretraining.py:57-60); with two, the sum over the tokens that are
     hidden and decoded, divided by their number in the whole batch (V2 engine_for_pretraining.py:97-113).
     """
-    return jnp.average(errors, weights=hidden_weights(mask, num_patches))
+    weights = hidden_weights(mask, num_patches)
+    return (weights * errors).sum() / jnp.maximum(weights.sum(), 1)  # two masks may leave nothing to count
 
 
 def hidden_weights(mask: MaskIds, num_patches: int) -> Float[Array, "B M"]:
@@ -251,7 +252,10 @@ def check_pixel_values(config: VideoMAEConfig, pixel_values: Array) -> None:
     shape = tuple(pixel_values.shape)
     if len(shape) == 5 and shape[1:] == wanted:
         return
-    hint = ""
-    if len(shape) == 5 and shape[1:] == (wanted[0], wanted[3], *wanted[1:3]):
-        hint = " These look channels first; use pixel_values.transpose(0, 1, 3, 4, 2)."
+    frames, height, width, channels = wanted
+    orders = {
+        (frames, channels, height, width): "(0, 1, 3, 4, 2)",
+        (channels, frames, height, width): "(0, 2, 3, 4, 1)",
+    }
+    hint = f" These look channels first; use pixel_values.transpose{orders[shape[1:]]}." if shape[1:] in orders else ""
     raise ValueError(f"pixel_values must be [B T H W C] = [B {' '.join(map(str, wanted))}], got {list(shape)}.{hint}")

@@ -40,7 +40,8 @@ class BrokenVideos:
             raise ValueError(
                 f"{broken} of {len(self._training)} training videos cannot be read, more than "
                 f"data.max_broken_share={self._max_share}; they are listed in {self.file}. "
-                "Repair or remove them, or raise data.max_broken_share."
+                "Repair them or raise data.max_broken_share, and go on. Without them it is another run, "
+                "for a --workdir of its own."
             )
 
     def _add(self, path: str, reason: str) -> None:

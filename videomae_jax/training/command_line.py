@@ -10,6 +10,8 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+PACKAGE = Path(__file__).parents[1]
+
 
 def run(main: Callable[[ConfigDict, Path], None]) -> None:
     """Parses the command line and calls `main(config, workdir)`.
@@ -34,7 +36,8 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a checkpoint
         try:
             _check_words(leftover[1:], config_flag.value)
-            main(config_flag.value, Path(workdir_flag.value or f"runs/{_config_file(sys.argv).stem}"))
+            workdir = Path(workdir_flag.value or f"runs/{_config_file(sys.argv).stem}").expanduser()
+            main(config_flag.value, workdir)
         except (ValueError, ImportError) as error:
             if not _raised_by_us(error):
                 raise
@@ -45,10 +48,13 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
 
 def _config_file(argv: list[str]) -> Path:
     """The file that `--config` names."""
-    named = re.search(r" --?config[= ](\S+)", " ".join(argv))
-    if named is None:
+    for word, following in zip(argv, [*argv[1:], ""], strict=True):
+        option, equals, value = word.partition("=")
+        if option in ("-config", "--config"):
+            file = Path((value if equals else following).split(":")[0])
+            break
+    else:
         _fail("say which recipe to run: --config configs/quickstart.py")
-    file = Path(named[1].split(":")[0])
     if not file.is_file():
         _fail(f"the config file {file} does not exist; configs/ holds the recipes.")
     return file
@@ -77,7 +83,7 @@ def _lookup(config: ConfigDict, key: str):
 def _raised_by_us(error: Exception) -> bool:
     """Whether the error is one of our own checks: any other is a fault of ours and needs its traceback."""
     innermost = Path(traceback.extract_tb(error.__traceback__)[-1].filename)
-    return "videomae_jax" in innermost.parts or innermost.name == Path(sys.argv[0]).name
+    return innermost.is_relative_to(PACKAGE) or innermost.resolve() == Path(sys.argv[0]).resolve()
 
 
 def _plain(error: Exception) -> str:

@@ -51,7 +51,8 @@ def train(
     total_steps = schedule.total_steps
     checkpoints = Checkpoints(workdir / "checkpoints")
     first_step = checkpoints.latest_step or 0
-    if first_step == total_steps and model_folder(workdir).exists():
+    # Also without checkpoints, which somebody may have removed to save space: the model is there.
+    if model_folder(workdir).exists() and first_step in (0, total_steps):
         checkpoints.close()
         return False
     state = initial_state(trainer, recipe, checkpoints)

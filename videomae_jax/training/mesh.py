@@ -19,7 +19,8 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"mlp/intermediate/kernel", P(None, "fsdp", "tensor")),
     (r"mlp/intermediate/bias", P(None, "tensor")),
     (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
-    (r"(projection|encoder_to_decoder|head)/kernel", P("fsdp", None)),
+    (r"projection/kernel", P(None, "fsdp")),
+    (r"(encoder_to_decoder|head)/kernel", P("fsdp", None)),
     (r"(bias|scale|mask_token)", P()),
 )
 

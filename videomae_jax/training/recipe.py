@@ -90,7 +90,12 @@ class Recipe:
         Raises:
           ValueError: an unknown or missing key, a value of another type, or a count below 1; it names the key.
         """
-        return _build(cls, config.to_dict(), "config")
+        recipe = _build(cls, config.to_dict(), "config")
+        if "size" not in recipe.model:
+            raise ValueError("config.model.size is missing.")
+        if recipe.total_epochs <= 0:
+            raise ValueError(f"config.total_epochs must be positive, got {recipe.total_epochs}.")
+        return recipe
 
 
 def _build(cls: type, values: dict[str, Any], where: str) -> Any:

@@ -18,6 +18,10 @@ from videomae_jax.training.augment import random_flip
 from videomae_jax.training.trivial import mean_colour
 from videomae_jax.weights.pretrained import find_model, read_config
 
+# What a recipe may change of the model that it goes on from: the target, and the eps, where transformers' differ from
+# the original's.
+MAY_DIFFER = ("norm_pix_loss", "layer_norm_eps", "decoder_norm_eps")
+
 Batch = dict[str, Array]  # `video` uint8 [B S T H W C], `sample` uint32 [B]
 
 
@@ -45,7 +49,7 @@ class Pretraining:
         """
         folder = find_model(directory)
         saved, config = dataclasses.asdict(read_config(folder)), dataclasses.asdict(self.config)
-        differ = [name for name in config if saved[name] != config[name] and name != "norm_pix_loss"]
+        differ = [name for name in config if saved[name] != config[name] and name not in MAY_DIFFER]
         if differ:
             changes = ", ".join(f"{name} {saved[name]} (the recipe: {config[name]})" for name in differ)
             raise ValueError(f"init_from={directory} holds another model: {changes}.")

@@ -1,5 +1,6 @@
 """A run's folder: whose it is, and the model it ends with."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 from flax import nnx
 
 from videomae_jax.data.processor import write_processor
+from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.state import Trainer, TrainState
 
 # What may differ between two commands on one workdir: how a run is watched and spread, not what it computes.
@@ -25,24 +27,34 @@ MAY_CHANGE = (
 )
 
 
-def claim(workdir: Path, recipe: dict[str, Any], class_names: tuple[str, ...]) -> None:
+def is_started(workdir: Path) -> bool:
+    """Whether there is something in the folder that another run must not touch: a checkpoint or a model."""
+    checkpoints = (step.name.isdigit() for step in (workdir / "checkpoints").glob("*"))
+    return any(checkpoints) or model_folder(workdir).exists()
+
+
+def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
     """Makes the folder and writes `recipe.json` and `classes.txt` into it, or checks that it is the same run's.
 
     Args:
       workdir: the run's folder.
       recipe: the resolved recipe.
-      class_names: of the training set, in its order.
+      source: the training videos. `recipe.json` gets their number and a digest: with others, the order of the clips
+        and the learning rates would change on the way.
 
     Raises:
-      ValueError: the folder cannot be written, or holds checkpoints of another recipe; it names what differs.
+      ValueError: the folder cannot be written, or holds a run of another recipe or other videos; it names what differs.
     """
     path = workdir / "recipe.json"
+    videos = "\n".join(f"{Path(file).name} {label}" for file, label in zip(source.paths, source.labels, strict=True))
+    digest = hashlib.sha256(videos.encode()).hexdigest()[:16]
+    recipe = recipe | {"training_videos": f"{len(source)} videos, {digest}"}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        if path.exists() and any(step.name.isdigit() for step in (workdir / "checkpoints").glob("*")):
+        if path.exists() and is_started(workdir):
             _check_same(path, recipe)
         write_whole(path, json.dumps(recipe, indent=2) + "\n")
-        write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in class_names))
+        write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in source.class_names))
     except OSError as error:
         raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
 

@@ -69,10 +69,10 @@ def find_model(directory: str | Path) -> Path:
 def write_config(config: VideoMAEConfig, architecture: str, directory: Path) -> None:
     """Writes `config.json`.
 
-    transformers ignores fields it does not know and would run a model with other position tables without a word, so
-    such a model is not called `videomae` there.
+    transformers ignores fields it does not know and would run a model with other position tables or pixel statistics
+    without a word, so such a model is not called `videomae` there.
     """
-    known = config.position_embedding_type == "sincos_1d"
+    known = config.position_embedding_type == "sincos_1d" and config.image_mean is None and config.image_std is None
     content = {
         "architectures": [architecture],
         "model_type": "videomae" if known else "videomae_jax",
