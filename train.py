@@ -69,7 +69,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         return numbers, pictures
 
     if not train(trainer, schedule, sources["train"], recipe, workdir, broken, evaluate):
-        print(f"\n{workdir} is finished: all {schedule.total_steps} steps are done.")
+        print(f"{workdir} is finished: all {schedule.total_steps} steps are done.")
     report(workdir, sources, broken)
 
 
@@ -95,7 +95,7 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
     sources = {}
     for name, key in (("train", "path"), ("val", "val_path"), ("test", "test_path")):
         path = getattr(recipe.data, key)
-        if path is None:
+        if not path and name != "train":
             continue
         try:
             sources[name] = open_source(path)
@@ -157,12 +157,14 @@ def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos)
     for name, source in sources.items():
         if f"{name}_loss" not in row:
             continue  # a set that was named after the run, or that could not be read
-        seen = "trained on" if name == "train" else "never seen"
+        seen = "trained on" if name == "train" else "held out"
         relative = f"{row[f'{name}_relative_loss']:.3f} of the loss of each clip's mean colour"
         if f"{name}_relative_to_fill" in row:
             relative += f", {row[f'{name}_relative_to_fill']:.3f} of a distance-weighted fill from the visible patches"
         lines.append(("loss", f"{source.name} ({seen}): {row[f'{name}_loss']:.4f}, {relative}"))
-        lines.append(("picture", f"{picture_file(workdir, name, row['step'])}  (original | masked | reconstruction)"))
+        lines.append(
+            ("picture", f"{picture_file(workdir, name, row['step'])}  (original | masked | reconstruction, twice)")
+        )
     if len(broken):
         lines.append(("broken", f"{len(broken)} videos, listed in {broken.file}"))
     print()

@@ -130,7 +130,7 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path)
 
 
 def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
-    run = dict(data__path=videos, total_steps=6, log_steps=3, checkpoint_steps=2)
+    run = dict(data__path=videos, data__val_path="", total_steps=6, log_steps=3, checkpoint_steps=2)
     train("quickstart.py", tmp_path / "whole", **run)
     kill_at("step 3/6", command("quickstart.py", tmp_path / "killed", **run))
     train("quickstart.py", tmp_path / "killed", **run)
@@ -145,14 +145,14 @@ def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
 
 
 WITHOUT_OTHER_FRAMEWORKS = """
-import runpy, sys
+import builtins, runpy, sys
 
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "tensorflow", "transformers"):
-            raise ModuleNotFoundError(name)
+def import_others(name, *args, really=builtins.__import__):
+    if name.split(".")[0] in ("torch", "tensorflow", "transformers"):
+        raise ModuleNotFoundError(name)
+    return really(name, *args)
 
-sys.meta_path.insert(0, Absent())
+builtins.__import__ = import_others
 sys.argv = sys.argv[1:]
 runpy.run_path("train.py", run_name="__main__")
 """
@@ -255,8 +255,10 @@ def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
         (dict(data__strid=2), [], "unknown config key 'strid' Did you mean \"stride\""),
         (dict(compute_dtype="fp16"), [], "compute_dtype must be 'auto', 'float32' or 'bfloat16', got 'fp16'"),
         (dict(init_from="nowhere"), [], "No config.json and model.safetensors in nowhere"),
-        (dict(mesh="{'dat': 1}"), [], "mesh is a section; set its keys one by one"),
+        (dict(mesh="{'dat': 1}"), [], "this is a section of the config; set its keys one by one"),
         ({}, ["--config.data.flip", "False"], "unexpected words on the command line: False"),
+        (dict(mask="tube"), [], "this is a section of the config; set its keys one by one"),
+        (dict(modl__image_size=32), [], "unknown config key 'modl' Did you mean \"model\""),
         (dict(total_epochs=0.0), [], "config.total_epochs must be positive, got 0.0"),
         ({}, ["extra"], "unexpected words on the command line: extra"),
     ],

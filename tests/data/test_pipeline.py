@@ -133,7 +133,7 @@ def test_broken_videos_are_reported_with_their_reason(source_with_broken):
 def test_nothing_readable_is_an_error_that_names_the_source(tmp_path, workers):
     paths = tuple(str(tmp_path / f"missing {v}.mp4") for v in range(3))
     source = VideoSource("my videos", paths, np.zeros(3, np.int32), ("a",))
-    with pytest.raises(VideoReadError, match=r"my videos: 100 videos .*missing \d.mp4 \(FileNotFoundError"):
+    with pytest.raises(VideoReadError, match=r"missing \d.mp4: FileNotFoundError.*100 videos drawn from my videos"):
         train(source, 1, workers=workers)
 
 

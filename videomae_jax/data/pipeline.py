@@ -156,9 +156,8 @@ class _LoadRandomClip(grain.transforms.Map):
                 "broken": "\n".join(map(_report, errors)),
             }
         raise VideoReadError(
-            self.source.name,
-            f"{MAX_ATTEMPTS} videos drawn from it in a row are broken, "
-            f"the last is {errors[-1].path} ({errors[-1].reason})",
+            errors[-1].path,
+            f"{errors[-1].reason}; so it is with {MAX_ATTEMPTS} videos drawn from {self.source.name} in a row",
         )
 
     def _read(self, path: str, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:

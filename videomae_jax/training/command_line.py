@@ -1,4 +1,4 @@
-"""The command line of train.py and eval.py: `--config FILE.py[:options] [--config.KEY=VALUE ...] [--workdir DIR]`."""
+"""The command line: `--config FILE.py[:options] [--config.KEY=VALUE ...] [--workdir DIR]`."""
 
 import ast
 import re
@@ -11,6 +11,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 PACKAGE = Path(__file__).parents[1]
+SECTION = "this is a section of the config; set its keys one by one, as in --config.data.stride=2."
 
 
 def run(main: Callable[[ConfigDict, Path], None]) -> None:
@@ -27,10 +28,11 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         try:
             return flags.FLAGS(argv)
         except (KeyError, AttributeError) as error:
-            _fail(f"unknown config key {_plain(error)}")
+            _fail(f"unknown config key {_plain(error)}.")
         except (flags.Error, ValueError, TypeError) as error:
             # ml_collections hands an error of the config file on as a printed traceback; its last line says what.
-            _fail(str(error).strip().splitlines()[-1].removeprefix("ValueError: "))
+            message = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
+            _fail(f"{SECTION} ({message})" if "as a ConfigDict" in message else message)
 
     def checked_main(leftover: list[str]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a checkpoint
@@ -69,9 +71,7 @@ def _check_words(leftover: list[str], config: ConfigDict) -> None:
     for word in sys.argv[1:]:
         key = re.match(r"--?config\.([\w.]+)", word)
         if key and isinstance(_lookup(config, key[1]), ConfigDict | dict):
-            raise ValueError(
-                f"{word}: {key[1]} is a section; set its keys one by one, as in --config.{key[1]}.KEY=VALUE."
-            )
+            raise ValueError(f"{word}: {SECTION}")
 
 
 def _lookup(config: ConfigDict, key: str):
@@ -87,9 +87,13 @@ def _raised_by_us(error: Exception) -> bool:
 
 
 def _plain(error: Exception) -> str:
-    # ml_collections wraps a KeyError in a KeyError, whose text is then quoted twice.
     text = str(error.args[0])
-    return " ".join((ast.literal_eval(text) if text[:1] in "'\"" else text).split())
+    try:
+        # ml_collections wraps a KeyError in a KeyError, whose text is then quoted once more.
+        text = str(ast.literal_eval(text))
+    except (ValueError, SyntaxError):
+        pass
+    return " ".join(text.split())
 
 
 def _fail(message: str) -> None:

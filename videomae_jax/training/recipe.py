@@ -14,8 +14,8 @@ class Data:
     """Videos in. Each path is a manifest, a folder with a sub-folder a class, or `builtin:train`, `builtin:val`."""
 
     path: str
-    val_path: str | None  # held-out clips, for the loss and pictures during training
-    test_path: str | None  # measured once, at the end
+    val_path: str | None  # held-out clips, for the loss and pictures during training; empty for none
+    test_path: str | None  # measured once, at the end; empty for none
     batch_size: int  # videos a step, over all devices
     stride: int  # video frames from one frame of a clip to the next
     views: int  # crops and masks of each decoded clip; they multiply the clips of a step, not the learning rate

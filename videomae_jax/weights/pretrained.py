@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.weights.arrays import from_huggingface, to_huggingface
@@ -28,7 +28,8 @@ class PretrainedMixin:
         params = nnx.to_pure_dict(nnx.split(self)[1])
         write_config(self.config, type(self).__name__, directory)
         arrays = {name: np.ascontiguousarray(array) for name, array in to_huggingface(params, self.config).items()}
-        save_file(arrays, directory / WEIGHTS_FILE, metadata={"format": "pt"})
+        # Not save_file, whose files only their owner can read.
+        (directory / WEIGHTS_FILE).write_bytes(save(arrays, metadata={"format": "pt"}))
 
     @classmethod
     def from_pretrained(cls, directory: str | Path, *, dtype: jnp.dtype = jnp.float32, **config_overrides: Any) -> Self:
