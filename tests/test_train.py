@@ -147,10 +147,12 @@ def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
 WITHOUT_OTHER_FRAMEWORKS = """
 import builtins, runpy, sys
 
-def import_others(name, *args, really=builtins.__import__):
+really = builtins.__import__
+
+def import_others(name, *args, **kwargs):
     if name.split(".")[0] in ("torch", "tensorflow", "transformers"):
         raise ModuleNotFoundError(name)
-    return really(name, *args)
+    return really(name, *args, **kwargs)
 
 builtins.__import__ = import_others
 sys.argv = sys.argv[1:]
