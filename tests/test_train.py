@@ -141,6 +141,10 @@ def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
     train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert f"{tmp_path} is finished" in train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    # A set that was named only afterwards has no numbers to report.
+    later = train("quickstart.py", tmp_path, data__path=videos, data__test_path=videos, total_steps=2)
+    assert f"{tmp_path} is finished" in later
+    before[tmp_path / "recipe.json"] = (tmp_path / "recipe.json").read_bytes()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
@@ -186,6 +190,8 @@ def test_init_from_goes_on_from_the_weights_of_another_run(videos, tmp_path):
     train("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("first", "second")]
     assert weights[0] == weights[1]  # at learning rate 0 they stay what they were
+    shutil.rmtree(tmp_path / "first")  # once the run has begun, it is needed no more
+    assert "is finished" in train("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
 
 
 def test_broken_videos_are_replaced_and_listed(videos, tmp_path):

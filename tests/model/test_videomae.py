@@ -9,7 +9,8 @@ from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
 from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae_jax.model.masking import Masking, mask_from_ids
+from videomae_jax.model.masking import MaskIds, Masking, mask_from_ids
+from videomae_jax.model.videomae import masked_loss
 
 TINY = VideoMAEConfig(
     image_size=32,
@@ -319,3 +320,8 @@ def test_channels_first_clips_are_told_how_to_be_transposed(model, clips, ids):
     with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 2, 3, 4, 1\)"):
         model(originals_order, visible_ids=ids.visible, masked_ids=ids.masked)
     assert originals_order.transpose(0, 2, 3, 4, 1).shape == clips.shape
+
+
+def test_two_masks_that_leave_nothing_to_count_give_zero_and_no_nan():
+    visible = np.array([[0, 3]])
+    assert float(masked_loss(np.ones((1, 2), np.float32), MaskIds(visible, visible), num_patches=4)) == 0.0

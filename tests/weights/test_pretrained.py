@@ -195,9 +195,10 @@ def test_transformers_recognises_a_model_it_can_run(saved):
     assert isinstance(transformers.AutoConfig.from_pretrained(saved), transformers.VideoMAEConfig)
 
 
-def test_transformers_does_not_take_a_model_with_other_position_tables(saved):
-    """It ignores fields that it does not know, and would run the model with its own table."""
-    new_model(position_embedding_type="sincos_3d").save_pretrained(saved)
+@pytest.mark.parametrize("change", [dict(position_embedding_type="sincos_3d"), dict(image_mean=(0.4,))])
+def test_transformers_does_not_take_a_model_that_it_cannot_express(saved, change):
+    """It ignores fields that it does not know, and would run the model with its own table and statistics."""
+    new_model(**change).save_pretrained(saved)
     assert json.loads((saved / "config.json").read_text())["model_type"] == "videomae_jax"
     with pytest.raises(ValueError, match="videomae_jax"):
         transformers.AutoConfig.from_pretrained(saved)
