@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterable, Iterator
 
 import cv2
@@ -53,22 +54,24 @@ class Reconstruction:
         Raises:
           VideoReadError: no clip of the source can be read.
         """
-        clip_errors, readable = [], []
-        for batch in self._batches(source):
+        num_clips = min(self.num_clips, len(source))
+        shown = set(np.linspace(0, num_clips - 1, PICTURE_CLIPS).astype(int))
+        clip_errors, pictures = [], []
+        for first, batch in zip(itertools.count(step=self.batch_size), self._batches(source), strict=False):
             self.report(batch["broken"])
             clips = jax.device_put((batch["video"], batch["sample"]), self.sharding)
             errors, *views = jax.device_get(self._reconstruct(params, *clips))
             for row in np.flatnonzero(batch["weight"]):
                 clip_errors.append({name: values[row] for name, values in errors.items()})
-                readable.append(np.stack([batch["video"][row], *(view[row] for view in views)]))
-        if not readable:
+                if first + row in shown or not pictures:
+                    pictures.append(np.stack([batch["video"][row], *(view[row] for view in views)]))
+        if not clip_errors:
             raise VideoReadError(source.name, "none of its clips can be read")
         mean = {name: float(np.mean([errors[name] for errors in clip_errors])) for name in clip_errors[0]}
         metrics = {"loss": mean["model"], "relative_loss": mean["model"] / mean["mean_colour"]}
         if not self.task.config.norm_pix_loss:
             metrics["relative_to_fill"] = mean["model"] / mean["fill"]
-        shown = np.unique(np.linspace(0, len(readable) - 1, PICTURE_CLIPS).astype(int))
-        return metrics, draw(np.stack([readable[clip] for clip in shown]))
+        return metrics, draw(np.stack(pictures))
 
     def _batches(self, source: VideoSource) -> Iterator[dict]:
         config = self.task.config
