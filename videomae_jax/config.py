@@ -1,21 +1,79 @@
 """The configuration of a VideoMAE model, a frozen dataclass with Hugging Face's field names; the table of sizes."""
 
 import dataclasses
-from typing import Any, Literal
+import difflib
+import functools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
 
+from flax.core import FrozenDict
+
+from videomae_jax.hub import locate
+
+CONFIG_FILE = "config.json"
+PROCESSOR_FILE = "preprocessor_config.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
+PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
+def _with_other_spellings(cls: type) -> type:
+    """Lets the constructor take what transformers' takes beside the fields: `qv_bias`, `num_labels`, `label2id`."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def __init__(self, *, qv_bias=None, num_labels=None, label2id=None, **fields):
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in fields:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=1)
+                hint = f" Do you mean {close[0]}?" if close else ""
+                raise ValueError(f"VideoMAEConfig has no field {name}.{hint}")
+        if qv_bias is not None:  # transformers 5's name
+            fields["qkv_bias"] = qv_bias
+        fields["id2label"] = _labels(num_labels, fields.get("id2label"), label2id)
+        init(self, **fields)
+
+    cls.__init__ = __init__
+    return cls
+
+
+def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping | None) -> FrozenDict[int, str]:
+    """The names of the classes by number, from what of the three is given."""
+    if id2label is None and label2id is not None:
+        id2label = {number: label for label, number in label2id.items()}
+    if id2label is None:
+        if num_labels is not None and not (isinstance(num_labels, int) and num_labels > 0):
+            raise ValueError(f"num_labels must be a whole number of at least 1, got {num_labels!r}.")
+        return FrozenDict({number: f"LABEL_{number}" for number in range(2 if num_labels is None else num_labels)})
+    id2label = {int(number): label for number, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
+    if list(id2label) != list(range(len(id2label))) or not id2label:
+        raise ValueError(f"id2label must number the classes from 0 without gaps, got the numbers {list(id2label)}.")
+    if num_labels not in (None, len(id2label)):
+        raise ValueError(f"num_labels={num_labels}, but id2label names {len(id2label)} classes.")
+    if label2id is not None and {label: int(number) for label, number in label2id.items()} != _inverse(id2label):
+        raise ValueError("label2id is not the inverse of id2label.")
+    return FrozenDict(id2label)
+
+
+def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
+    return {label: number for number, label in id2label.items()}
+
+
+@_with_other_spellings
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoMAEConfig:
     """Shape and behaviour of a VideoMAE model.
 
     Names and defaults are those of `transformers.VideoMAEConfig` (5.23); the fields under "ours" are what it cannot
-    express, and their defaults mean Hugging Face's model.
+    express, and their defaults mean Hugging Face's model. As there, the constructor also takes `qv_bias` for
+    `qkv_bias`, `num_labels` for a number of unnamed classes, and `label2id`.
 
     Raises:
-      ValueError: a field out of range, or a clip whose sides are not divisible by the patch.
+      ValueError: an unknown field or one out of range, or a clip whose sides are not divisible by the patch.
     """
 
     image_size: int | tuple[int, int] = 224  # pixels; (height, width) for a rectangle
@@ -27,6 +85,10 @@ class VideoMAEConfig:
     num_hidden_layers: int = 12
     num_attention_heads: int = 12
     intermediate_size: int = 3072
+    hidden_act: str = "gelu"  # one of ACTIVATIONS; "gelu" is the exact one, with erf
+    hidden_dropout_prob: float = 0.0  # after attention's output and after the MLP
+    attention_probs_dropout_prob: float = 0.0
+    initializer_range: float = 0.02  # deviation of a new classification model's linear layers
     layer_norm_eps: float = 1e-12  # the original: 1e-6
     qkv_bias: bool = True  # learned biases for query and value; the key never has one
     use_mean_pooling: bool = True
@@ -35,10 +97,16 @@ class VideoMAEConfig:
     decoder_num_attention_heads: int = 6
     decoder_intermediate_size: int = 1536
     norm_pix_loss: bool = True
+    id2label: Mapping[int, str] | None = None  # names of the classes; None: two unnamed ones, as in transformers
+    problem_type: str | None = None  # one of PROBLEM_TYPES; None: what the labels look like
 
     # Ours.
     decoder_norm_eps: float = 1e-5  # LayerNorm after the decoder; the original: 1e-6
+    head_norm_eps: float = 1e-5  # LayerNorm between mean pooling and classifier (fc_norm); the original: 1e-6
+    drop_path_rate: float = 0.0  # of the last encoder block; falls linearly to 0 at the first
+    head_dropout_prob: float = 0.0  # before the classifier
     position_embedding_type: Literal["sincos_1d", "sincos_3d"] = "sincos_1d"
+    position_grid: tuple[int, int, int] | None = None  # (t, h, w) of the table, resampled to others; None: the grid
     image_mean: tuple[float, ...] | None = None  # pixel statistics in [0, 1]; None: ImageNet's for RGB, else 0 and 1
     image_std: tuple[float, ...] | None = None
 
@@ -57,6 +125,11 @@ class VideoMAEConfig:
                 if len(value) != self.num_channels:
                     raise ValueError(f"{name}={value} needs one number for each of num_channels={self.num_channels}.")
         self._check()
+        if self.position_grid is not None:
+            grid = tuple(self.position_grid)
+            if len(grid) != 3 or not all(isinstance(side, int) and side > 0 for side in grid):
+                raise ValueError(f"position_grid must be three whole numbers (t, h, w), got {self.position_grid!r}.")
+            object.__setattr__(self, "position_grid", None if grid == self.grid else grid)
 
     def _check(self):
         for field in dataclasses.fields(self):
@@ -80,10 +153,26 @@ class VideoMAEConfig:
         ):
             if getattr(self, width) % getattr(self, heads):
                 raise ValueError(f"{width}={getattr(self, width)} is not divisible by {heads}={getattr(self, heads)}.")
-        if self.position_embedding_type not in ("sincos_1d", "sincos_3d"):
-            raise ValueError(
-                f"position_embedding_type must be 'sincos_1d' or 'sincos_3d', got {self.position_embedding_type!r}."
-            )
+        for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "head_dropout_prob"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)!r}.")
+        for name, choices in (
+            ("position_embedding_type", ("sincos_1d", "sincos_3d")),
+            ("hidden_act", ACTIVATIONS),
+            ("problem_type", (None, *PROBLEM_TYPES)),
+        ):
+            if getattr(self, name) not in choices:
+                listed = ", ".join(map(repr, choices))
+                raise ValueError(f"{name} must be one of {listed}, got {getattr(self, name)!r}.")
+        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+            raise ValueError("problem_type='single_label_classification' needs more than one class; num_labels is 1.")
+        if self.position_embedding_type == "sincos_3d":
+            for name in ("hidden_size", "decoder_hidden_size"):
+                if getattr(self, name) % 16:
+                    raise ValueError(
+                        f"position_embedding_type='sincos_3d' splits the width over t, h and w: {name} must be a "
+                        f"multiple of 16, got {getattr(self, name)}."
+                    )
 
     @classmethod
     def from_size(cls, size: str, **overrides: Any) -> "VideoMAEConfig":
@@ -95,11 +184,121 @@ class VideoMAEConfig:
         """
         if size not in SIZES:
             raise ValueError(f"size must be one of {', '.join(SIZES)}, got {size!r}.")
-        fields = dict(ORIGINAL, **SIZES[size])
-        unknown = set(overrides) - {field.name for field in dataclasses.fields(cls)}
-        if unknown:
-            raise ValueError(f"VideoMAEConfig has no field {', '.join(sorted(unknown))}.")
-        return cls(**{**fields, **overrides})
+        return cls(**{**ORIGINAL, **SIZES[size], **overrides})
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """A config from the content of a `config.json`, ours or transformers'; other keys in it are left out."""
+        fields = {field.name for field in dataclasses.fields(cls)} | {"qv_bias"}
+        return cls(**{name: value for name, value in content.items() if name in fields})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON has them, with `label2id` as transformers writes it."""
+        content = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        labels = {"id2label": {str(number): label for number, label in self.id2label.items()}}
+        return content | labels | {"label2id": dict(self.label2id)}
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+        """The config of a saved model, of ours or transformers', changed by `overrides` (`adapt`).
+
+        Statistics of a `preprocessor_config.json` beside it become `image_mean` and `image_std`, which raw pixels and
+        the loss need.
+
+        Args:
+          name: a folder with `config.json`, a run's folder with `model/` in it, or a Hugging Face Hub id.
+          revision: branch, tag or commit on the Hub.
+
+        Raises:
+          ValueError: no such folder or Hub id, another kind of model, a bad field.
+        """
+        path = locate(name, revision=revision, patterns=("*.json",))
+        file = path / CONFIG_FILE
+        if not file.is_file():
+            raise ValueError(f"{path} has no {CONFIG_FILE}.")
+        content = json.loads(file.read_text())
+        if content.get("model_type") not in ("videomae", "videomae_jax"):
+            raise ValueError(f"{file} is of a {content.get('model_type')!r} model, not of VideoMAE.")
+        processor = path / PROCESSOR_FILE
+        if processor.is_file():
+            content = _with_statistics(content, json.loads(processor.read_text()))
+        try:
+            return cls.from_dict(content).adapt(**overrides)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+
+    def adapt(self, **overrides: Any) -> Self:
+        """The config of a trained model with other values.
+
+        For another clip the trained position table is resampled from its own grid, unless `position_grid` says
+        otherwise (None: a fresh table). Another number of labels forgets their names.
+        """
+        if "num_labels" in overrides or "label2id" in overrides:
+            overrides.setdefault("id2label", None)
+        changed = dataclasses.replace(self, **overrides)
+        if "position_grid" in overrides:
+            return changed
+        return dataclasses.replace(changed, position_grid=self.native_grid)
+
+    def save_pretrained(self, directory: str | Path, *, architecture: str | None = None) -> None:
+        """Writes `config.json`.
+
+        transformers ignores fields that it does not know and would run a model with other position tables without a
+        word, so such a model is not called `videomae` there (`inexpressible`).
+
+        Args:
+          directory: is made if need be.
+          architecture: the name of the model's class.
+        """
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        content = {
+            "architectures": None if architecture is None else [architecture],
+            "model_type": "videomae_jax" if self.inexpressible(architecture) else "videomae",
+            **self.to_dict(),
+        }
+        (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n")
+
+    def inexpressible(self, architecture: str | None = None) -> list[str]:
+        """What transformers has no way to say and what changes the numbers of a model: fields with their values.
+
+        Args:
+          architecture: the name of the model's class; None for any.
+        """
+        problems = []
+        if self.position_embedding_type != "sincos_1d":
+            problems.append(f"position_embedding_type={self.position_embedding_type!r}")
+        if self.position_grid is not None:
+            problems.append(f"position_grid={self.position_grid}")
+        if architecture not in (None, "VideoMAEForPreTraining"):
+            return problems
+        # Its loss knows ImageNet's statistics alone, and no raw pixels but RGB's; normalised cubes do not depend on
+        # them, but for the eps of 1e-6.
+        if not self.norm_pix_loss and (self.image_mean, self.image_std) != (None, None):
+            problems.append(f"norm_pix_loss=False with image_mean={self.image_mean}, image_std={self.image_std}")
+        elif not self.norm_pix_loss and self.num_channels != 3:
+            problems.append(f"norm_pix_loss=False with num_channels={self.num_channels}")
+        return problems
+
+    @property
+    def qv_bias(self) -> bool:
+        """transformers 5's name of `qkv_bias`."""
+        return self.qkv_bias
+
+    @property
+    def num_labels(self) -> int:
+        """How many classes (or regressed numbers) a classification model has."""
+        return len(self.id2label)
+
+    @property
+    def label2id(self) -> Mapping[str, int]:
+        """The number of each named class."""
+        return _inverse(self.id2label)
+
+    @property
+    def native_grid(self) -> tuple[int, int, int]:
+        """(t, h, w) that the position table is made for."""
+        return self.grid if self.position_grid is None else self.position_grid
 
     @property
     def clip_size(self) -> tuple[int, int, int]:
@@ -142,12 +341,27 @@ class VideoMAEConfig:
         return default if self.image_std is None else self.image_std
 
 
+def _with_statistics(content: dict[str, Any], processor: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's fields with the statistics that its pixels are normalised with, unless they are the default's."""
+    if content.get("image_mean") is not None or content.get("image_std") is not None:
+        return content
+    channels = content.get("num_channels", 3)
+    mean, std = processor.get("image_mean", 0.0), processor.get("image_std", 1.0)
+    if not processor.get("do_normalize", True):
+        mean, std = 0.0, 1.0
+    mean, std = (tuple(x) if isinstance(x, (list, tuple)) else (x,) * channels for x in (mean, std))
+    default = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+    if (mean, std) == default or len(mean) != channels or len(std) != channels:
+        return content
+    return content | {"image_mean": mean, "image_std": std}
+
+
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:
     return (value, value) if isinstance(value, int) else value
 
 
 # What every size of the original shares (V1 modeling_pretrain.py): LayerNorm eps 1e-6, a norm after the encoder.
-ORIGINAL = dict(layer_norm_eps=1e-6, decoder_norm_eps=1e-6, use_mean_pooling=False)
+ORIGINAL = dict(layer_norm_eps=1e-6, decoder_norm_eps=1e-6, head_norm_eps=1e-6, use_mean_pooling=False)
 
 
 def _size(width, depth, heads, mlp, decoder_width, decoder_depth, decoder_heads, patch=16):

@@ -16,7 +16,7 @@ from videomae_jax.model.patches import patchify
 from videomae_jax.model.videomae import VideoMAEForPreTraining, gather, masked_loss, token_errors
 from videomae_jax.training.augment import random_flip
 from videomae_jax.training.trivial import mean_colour
-from videomae_jax.weights.pretrained import find_model, read_config
+from videomae_jax.weights.pretrained import find_model
 
 # What a recipe may change of the model that it goes on from: the target, and the eps, where transformers' differ from
 # the original's.
@@ -48,7 +48,7 @@ class Pretraining:
           ValueError: the folder holds no model, or another one.
         """
         folder = find_model(directory)
-        saved, config = dataclasses.asdict(read_config(folder)), dataclasses.asdict(self.config)
+        saved, config = dataclasses.asdict(VideoMAEConfig.from_pretrained(folder)), dataclasses.asdict(self.config)
         differ = [name for name in config if saved[name] != config[name] and name not in MAY_DIFFER]
         if differ:
             changes = ", ".join(f"{name} {saved[name]} (the recipe: {config[name]})" for name in differ)

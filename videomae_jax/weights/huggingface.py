@@ -61,4 +61,6 @@ PRETRAINING = (
     *_dense("decoder/head", "decoder.head"),
 )
 
-RULES = {rule.ours: rule for rule in (*ENCODER, *PRETRAINING)}
+HEAD = (*_norm("fc_norm", "fc_norm"), *_dense("classifier", "classifier"))
+
+RULES = {rule.ours: rule for rule in (*ENCODER, *PRETRAINING, *HEAD)}

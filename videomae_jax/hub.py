@@ -1,0 +1,38 @@
+"""Where a model is: a folder or file here, or an id on the Hugging Face Hub."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import huggingface_hub
+
+HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def locate(name: str | Path, *, revision: str | None = None, patterns: Sequence[str]) -> Path:
+    """The local path of a model.
+
+    Args:
+      name: a file; a folder; a run's folder, which stands for the `model/` in it; or an id on the Hub, `owner/name`,
+        whose files are downloaded once into huggingface_hub's cache.
+      revision: branch, tag or commit on the Hub.
+      patterns: the files wanted of a Hub id.
+
+    Raises:
+      ValueError: nothing is there, or the Hub cannot be reached.
+    """
+    path = Path(name).expanduser()
+    if path.is_dir() and not (path / "config.json").is_file() and (path / "model" / "config.json").is_file():
+        return path / "model"
+    if path.exists():
+        return path
+    if not HUB_ID.fullmatch(str(name)):
+        raise ValueError(f"{name} does not exist.")
+    try:
+        return Path(huggingface_hub.snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
+    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"{name} is no file or folder here, and the Hugging Face Hub does not give it: {reason} Offline, download "
+            f"the model elsewhere and pass its folder."
+        ) from error
