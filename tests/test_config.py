@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import jax
 import pytest
@@ -16,12 +17,189 @@ def num_parameters(config: VideoMAEConfig) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(nnx.split(model)[1]))
 
 
-def test_defaults_are_those_of_transformers():
-    ours, theirs = dataclasses.asdict(VideoMAEConfig()), transformers.VideoMAEConfig().to_dict()
-    theirs["qkv_bias"] = theirs.pop("qv_bias")
-    shared = ours.keys() & theirs.keys()
-    assert {name: ours[name] for name in shared} == {name: theirs[name] for name in shared}
-    assert ours.keys() - shared == {"decoder_norm_eps", "position_embedding_type", "image_mean", "image_std"}
+OURS = {
+    "decoder_norm_eps",
+    "head_norm_eps",
+    "drop_path_rate",
+    "head_dropout_prob",
+    "position_embedding_type",
+    "position_grid",
+    "image_mean",
+    "image_std",
+}
+
+
+def test_every_field_and_default_is_transformers():
+    theirs = transformers.VideoMAEConfig()
+    declared = {field.name for field in dataclasses.fields(theirs)}
+    inherited = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+    fields = {field.name for field in dataclasses.fields(VideoMAEConfig)}
+    wanted = (declared - inherited - {"qv_bias"}) | {"qkv_bias", "id2label", "problem_type"}
+    assert fields == wanted | OURS
+    ours = VideoMAEConfig()
+    for name in wanted - {"qkv_bias"} | {"qv_bias", "num_labels", "label2id"}:
+        assert getattr(ours, name) == getattr(theirs, name), name
+
+
+@pytest.mark.parametrize("spelling", ["qkv_bias", "qv_bias"])
+def test_both_spellings_of_the_biases(spelling):
+    config = VideoMAEConfig(**{spelling: False})
+    assert (config.qkv_bias, config.qv_bias) == (False, False)
+    assert dataclasses.replace(config, **{spelling: True}) == VideoMAEConfig()
+    assert VideoMAEConfig.from_dict({spelling: False}) == config
+
+
+def test_labels_by_number_by_name_and_back():
+    names = {"0": "jump", "1": "run", "2": "sit"}
+    config = VideoMAEConfig(id2label=names)
+    assert config.id2label == {0: "jump", 1: "run", 2: "sit"}
+    assert config.label2id == {"jump": 0, "run": 1, "sit": 2}
+    assert config.num_labels == 3
+    assert VideoMAEConfig(label2id=config.label2id) == VideoMAEConfig(id2label=names, num_labels=3) == config
+    assert hash(config) == hash(VideoMAEConfig(id2label=dict(reversed(names.items()))))
+
+
+def test_labels_without_names_are_transformers():
+    assert VideoMAEConfig(num_labels=4).id2label == transformers.VideoMAEConfig(num_labels=4).id2label
+
+
+def test_json_is_read_by_transformers_and_comes_back(tmp_path):
+    config = VideoMAEConfig(
+        image_size=(32, 48),
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.2,
+        hidden_act="relu",
+        layer_norm_eps=1e-6,
+        qkv_bias=False,
+        use_mean_pooling=False,
+        norm_pix_loss=False,
+        id2label={0: "jump", 1: "run", 2: "sit"},
+        problem_type="multi_label_classification",
+    )
+    config.save_pretrained(tmp_path / "ours")
+    theirs = transformers.AutoConfig.from_pretrained(tmp_path / "ours")
+    assert type(theirs) is transformers.VideoMAEConfig
+    fields = {field.name for field in dataclasses.fields(config)}
+    for name in fields - OURS - {"qkv_bias"} | {"label2id", "qv_bias"}:
+        ours = getattr(config, name)
+        assert getattr(theirs, name) == (list(ours) if isinstance(ours, tuple) else ours), name
+    theirs.save_pretrained(tmp_path / "theirs")
+    assert VideoMAEConfig.from_pretrained(tmp_path / "theirs") == VideoMAEConfig.from_pretrained(tmp_path / "ours")
+    assert VideoMAEConfig.from_pretrained(tmp_path / "ours") == config
+
+
+def test_our_own_fields_come_back_too(tmp_path):
+    config = VideoMAEConfig(
+        decoder_norm_eps=1e-3,
+        head_norm_eps=1e-4,
+        drop_path_rate=0.1,
+        head_dropout_prob=0.5,
+        position_embedding_type="sincos_3d",
+        position_grid=(8, 10, 12),
+        image_mean=(0.1, 0.2, 0.3),
+        image_std=(0.4, 0.5, 0.6),
+    )
+    config.save_pretrained(tmp_path)
+    assert VideoMAEConfig.from_pretrained(tmp_path) == config
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(position_embedding_type="sincos_3d"), "position_embedding_type='sincos_3d'"),
+        (dict(position_grid=(4, 14, 14)), "position_grid=(4, 14, 14)"),
+        (
+            dict(norm_pix_loss=False, image_mean=(0.5,) * 3),
+            "norm_pix_loss=False with image_mean=(0.5, 0.5, 0.5), image_std=None",
+        ),
+        (dict(norm_pix_loss=False, num_channels=1), "norm_pix_loss=False with num_channels=1"),
+    ],
+)
+def test_transformers_refuses_what_it_cannot_express(change, named, tmp_path):
+    """It ignores fields that it does not know, and would compute something else without a word."""
+    config = VideoMAEConfig(**change)
+    assert config.inexpressible() == [named]
+    config.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="videomae_jax"):
+        transformers.AutoConfig.from_pretrained(tmp_path)
+    assert VideoMAEConfig.from_pretrained(tmp_path) == config
+
+
+def test_the_target_says_nothing_of_a_classifier():
+    config = VideoMAEConfig(norm_pix_loss=False, image_mean=(0.5,) * 3)
+    assert config.inexpressible("VideoMAEForPreTraining") and not config.inexpressible("VideoMAEForVideoClassification")
+
+
+def test_other_clips_keep_the_trained_positions():
+    config = VideoMAEConfig()
+    assert config.adapt(image_size=(320, 256), num_frames=32).position_grid == (8, 14, 14)
+    assert config.adapt(image_size=320).adapt(image_size=384).native_grid == (8, 14, 14)
+    assert config.adapt(image_size=320).adapt(image_size=224) == config
+    assert config.adapt(image_size=320, position_grid=None) == VideoMAEConfig(image_size=320)
+
+
+def test_another_number_of_labels_forgets_their_names():
+    config = VideoMAEConfig(id2label={0: "jump", 1: "run", 2: "sit"})
+    assert config.adapt(num_labels=2) == VideoMAEConfig()
+    assert config.adapt(num_labels=2, id2label={0: "a", 1: "b"}).label2id == {"a": 0, "b": 1}
+    assert config.adapt(layer_norm_eps=1e-6).id2label == config.id2label
+
+
+@pytest.mark.parametrize(
+    "processor, mean, std",
+    [
+        (dict(image_mean=[0.5] * 3, image_std=[0.25] * 3), (0.5,) * 3, (0.25,) * 3),
+        (dict(image_mean=0.5, image_std=0.25), (0.5,) * 3, (0.25,) * 3),
+        (dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]), None, None),
+        (dict(image_mean=[0.5] * 3, image_std=[0.25] * 3, do_normalize=False), (0.0,) * 3, (1.0,) * 3),
+    ],
+    ids=["lists", "numbers", "imagenet", "none"],
+)
+def test_statistics_are_the_processors(processor, mean, std, tmp_path):
+    transformers.VideoMAEConfig().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    config = VideoMAEConfig.from_pretrained(tmp_path)
+    assert (config.image_mean, config.image_std) == (mean, std)
+
+
+def test_statistics_of_the_config_win(tmp_path):
+    VideoMAEConfig(image_mean=(0.1,) * 3, image_std=(0.2,) * 3).save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)))
+    assert VideoMAEConfig.from_pretrained(tmp_path).pixel_mean == (0.1,) * 3
+
+
+class TestHeadsOfViTS:
+    """transformers' converter wrote 16 for the published 6."""
+
+    @pytest.fixture
+    def small(self, tmp_path):
+        transformers.VideoMAEConfig(
+            hidden_size=384, num_attention_heads=16, intermediate_size=1536, decoder_num_hidden_layers=12
+        ).save_pretrained(tmp_path)
+        return tmp_path
+
+    def test_are_corrected_with_a_warning(self, small):
+        with pytest.warns(UserWarning, match="says 16 attention heads.* trained with 6.* num_attention_heads=16"):
+            assert VideoMAEConfig.from_pretrained(small).num_attention_heads == 6
+
+    @pytest.mark.filterwarnings("error")
+    def test_are_left_when_asked_for(self, small):
+        config = VideoMAEConfig.from_pretrained(small, num_attention_heads=16)
+        assert config.num_attention_heads == 16
+        config.save_pretrained(small)
+        assert VideoMAEConfig.from_pretrained(small) == config
+
+
+def test_other_models_configs_are_refused(tmp_path):
+    transformers.ViTConfig().save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"config.json is of a 'vit' model, not of VideoMAE"):
+        VideoMAEConfig.from_pretrained(tmp_path)
+
+
+def test_errors_of_a_saved_config_name_the_file(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "videomae", "hidden_act": "mish"}')
+    with pytest.raises(ValueError, match=rf"{tmp_path}/config.json: hidden_act must be one of 'gelu', .* got 'mish'"):
+        VideoMAEConfig.from_pretrained(tmp_path)
 
 
 def test_the_default_model_has_the_published_number_of_parameters():
@@ -37,7 +215,7 @@ def test_every_size_has_as_many_parameters_as_in_transformers(size):
     # The number depends on the cube and not on the clip, and transformers fills its position tables in Python loops.
     config = VideoMAEConfig.from_size(size, image_size=28 if size == "giant" else 32, num_frames=2)
     with torch.device("meta"):
-        theirs = transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**dataclasses.asdict(config)))
+        theirs = transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig(**config.to_dict()))
     assert num_parameters(config) == theirs.num_parameters()
 
 
@@ -139,6 +317,21 @@ def test_given_pixel_statistics_win():
         (dict(image_mean=(0.5,)), r"image_mean=\(0.5,\) .* num_channels=3"),
         (dict(image_std=(0.5, 0.5)), r"image_std=\(0.5, 0.5\) .* num_channels=3"),
         (dict(image_std=(0.5, 0.5, 0)), r"image_std=\(0.5, 0.5, 0\) must be positive"),
+        (dict(hidden_act="mish"), r"hidden_act must be one of 'gelu', .*, got 'mish'"),
+        (dict(problem_type="ranking"), r"problem_type must be one of None, 'regression', .*, got 'ranking'"),
+        (dict(problem_type="single_label_classification", num_labels=1), r"needs more than one class"),
+        (dict(hidden_dropout_prob=1.0), r"hidden_dropout_prob must be at least 0 and less than 1, got 1.0"),
+        (dict(drop_path_rate=-0.1), r"drop_path_rate .* got -0.1"),
+        (dict(position_grid=(8, 14)), r"position_grid must be three whole numbers .* got \(8, 14\)"),
+        (
+            dict(position_embedding_type="sincos_3d", decoder_hidden_size=24),
+            r"decoder_hidden_size must be .* 16, got 24",
+        ),
+        (dict(num_labels=0), r"num_labels must be a whole number of at least 1, got 0"),
+        (dict(num_labels=3, id2label={0: "a"}), r"num_labels=3, but id2label names 1 classes"),
+        (dict(id2label={0: "a", 2: "b"}), r"id2label must number the classes from 0 without gaps, .* \[0, 2\]"),
+        (dict(id2label={0: "a"}, label2id={"b": 0}), r"label2id is not the inverse of id2label"),
+        (dict(patch_sise=8), r"VideoMAEConfig has no field patch_sise. Do you mean patch_size\?"),
     ],
     ids=str,
 )
@@ -153,5 +346,5 @@ def test_unknown_size_lists_the_known_ones():
 
 
 def test_unknown_override_of_a_size_is_named():
-    with pytest.raises(ValueError, match="no field hiden_size, num_frame"):
-        VideoMAEConfig.from_size("tiny", num_frame=8, hiden_size=8)
+    with pytest.raises(ValueError, match="no field num_frame. Do you mean num_frames"):
+        VideoMAEConfig.from_size("tiny", num_frame=8)

@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 import functools
 import json
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -222,6 +223,8 @@ class VideoMAEConfig:
         processor = path / PROCESSOR_FILE
         if processor.is_file():
             content = _with_statistics(content, json.loads(processor.read_text()))
+        if "num_attention_heads" not in overrides:
+            content = _with_heads(content, file)
         try:
             return cls.from_dict(content).adapt(**overrides)
         except ValueError as error:
@@ -354,6 +357,23 @@ def _with_statistics(content: dict[str, Any], processor: Mapping[str, Any]) -> d
     if (mean, std) == default or len(mean) != channels or len(std) != channels:
         return content
     return content | {"image_mean": mean, "image_std": std}
+
+
+def _with_heads(content: dict[str, Any], file: Path) -> dict[str, Any]:
+    """The config with the heads that ViT-S was trained with, where transformers' converter wrote others.
+
+    The weights load with either number, and compute something else (transformers PR #22788; V1 modeling_finetune.py,
+    vit_small_patch16_224). Configs written here say what they mean.
+    """
+    ours = "decoder_norm_eps" in content
+    if ours or (content.get("hidden_size"), content.get("num_attention_heads")) != (384, 16):
+        return content
+    warnings.warn(
+        f"{file} says 16 attention heads, as transformers' converter wrote for ViT-S; the published one was trained "
+        "with 6, and is loaded so. Pass num_attention_heads=16 for a model that was trained with 16.",
+        stacklevel=3,
+    )
+    return content | {"num_attention_heads": 6}
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

@@ -16,11 +16,26 @@ from videomae_jax.model.patches import patchify
 from videomae_jax.model.videomae import VideoMAEForPreTraining, gather, masked_loss, token_errors
 from videomae_jax.training.augment import random_flip
 from videomae_jax.training.trivial import mean_colour
-from videomae_jax.weights.pretrained import find_model
+from videomae_jax.weights.checkpoint import Checkpoint
 
-# What a recipe may change of the model that it goes on from: the target, and the eps, where transformers' differ from
-# the original's.
-MAY_DIFFER = ("norm_pix_loss", "layer_norm_eps", "decoder_norm_eps")
+# What a recipe may change of the model that it goes on from: the target; the eps, where transformers' differ from the
+# original's; what plays no part in pre-training. Clips may differ where the positions are resampled.
+MAY_DIFFER = (
+    "norm_pix_loss",
+    "layer_norm_eps",
+    "decoder_norm_eps",
+    "head_norm_eps",
+    "initializer_range",
+    "hidden_dropout_prob",
+    "attention_probs_dropout_prob",
+    "drop_path_rate",
+    "head_dropout_prob",
+    "id2label",
+    "problem_type",
+    "image_size",
+    "num_frames",
+    "position_grid",
+)
 
 Batch = dict[str, Array]  # `video` uint8 [B S T H W C], `sample` uint32 [B]
 
@@ -41,24 +56,37 @@ class Pretraining:
         """A freshly initialised model."""
         return VideoMAEForPreTraining(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
 
-    def find(self, directory: str | Path) -> Path:
-        """The folder with the weights of another run, whose model is this task's.
+    def find(self, name: str | Path) -> None:
+        """Checks that a checkpoint's model is this task's.
+
+        Args:
+          name: another run's folder, or any checkpoint that `from_pretrained` reads; without a decoder, ours is new.
 
         Raises:
-          ValueError: the folder holds no model, or another one.
+          ValueError: no checkpoint is there, or another model's.
         """
-        folder = find_model(directory)
-        saved, config = dataclasses.asdict(VideoMAEConfig.from_pretrained(folder)), dataclasses.asdict(self.config)
-        differ = [name for name in config if saved[name] != config[name] and name not in MAY_DIFFER]
-        if differ:
-            changes = ", ".join(f"{name} {saved[name]} (the recipe: {config[name]})" for name in differ)
-            raise ValueError(f"init_from={directory} holds another model: {changes}.")
-        return folder
+        checkpoint = Checkpoint.open(name)
+        saved, config = checkpoint.config, self.config
+        changes = [
+            f"{field.name} {getattr(saved, field.name)} (the recipe: {getattr(config, field.name)})"
+            for field in dataclasses.fields(config)
+            if field.name not in MAY_DIFFER
+            and getattr(saved, field.name) != getattr(config, field.name)
+            and (checkpoint.has("decoder") or not field.name.startswith("decoder_"))
+        ]
+        if changes:
+            raise ValueError(f"init_from={name} holds another model: {', '.join(changes)}.")
+        if saved.native_grid != config.native_grid:
+            raise ValueError(
+                f"init_from={name} was trained on a grid of {saved.native_grid} tokens, the recipe has "
+                f"{config.native_grid}. To resample its positions: --config.model.position_grid='{saved.native_grid}'."
+            )
 
-    def load(self, directory: str | Path) -> VideoMAEForPreTraining:
-        """A model with the weights of another run; errors as in `find`."""
-        fields = dataclasses.asdict(self.config)
-        return VideoMAEForPreTraining.from_pretrained(self.find(directory), dtype=self.dtype, **fields)
+    def load(self, name: str | Path) -> VideoMAEForPreTraining:
+        """A model with a checkpoint's weights; errors as in `find`."""
+        self.find(name)
+        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
+        return VideoMAEForPreTraining.from_pretrained(name, dtype=self.dtype, **fields)
 
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""

@@ -1,65 +1,137 @@
-"""`save_pretrained` and `from_pretrained`: a folder with `config.json` and `model.safetensors`."""
+"""`from_pretrained` and `save_pretrained` of the models."""
 
+import dataclasses
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
-from safetensors.numpy import load_file, save
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.weights.arrays import from_huggingface, to_huggingface
-
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
+from videomae_jax.weights.arrays import Fitted, from_checkpoint, listed, part_of, to_checkpoint
+from videomae_jax.weights.checkpoint import Checkpoint
+from videomae_jax.weights.files import WEIGHTS_FILE, write_arrays
+from videomae_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_ENCODER
 
 
 class PretrainedMixin:
     """Saving and loading for modules with a `config`, a constructor `(config, dtype=..., rngs=...)` and parameters."""
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes the config and the weights, under Hugging Face's names and in torch's array order."""
+        """Writes `config.json` and `model.safetensors`, under Hugging Face's names and in torch's array order."""
         directory = Path(directory)
-        directory.mkdir(parents=True, exist_ok=True)
-        params = nnx.to_pure_dict(nnx.split(self)[1])
         self.config.save_pretrained(directory, architecture=type(self).__name__)
-        arrays = {name: np.ascontiguousarray(array) for name, array in to_huggingface(params, self.config).items()}
-        # Not save_file, whose files only their owner can read.
-        (directory / WEIGHTS_FILE).write_bytes(save(arrays, metadata={"format": "pt"}))
+        params = flat_params(nnx.split(self)[1])
+        dialect = HUGGINGFACE_ENCODER if _is_encoder(params) else HUGGINGFACE
+        write_arrays(directory / WEIGHTS_FILE, to_checkpoint(params, dialect, self.config.patch))
 
     @classmethod
-    def from_pretrained(cls, directory: str | Path, *, dtype: jnp.dtype = jnp.float32, **config_overrides: Any) -> Self:
-        """Loads what `save_pretrained` wrote, here or in transformers; a run's folder stands for its `model/`.
+    def from_pretrained(
+        cls,
+        name: str | Path,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        revision: str | None = None,
+        ignore_mismatched_sizes: bool = False,
+        rngs: nnx.Rngs | None = None,
+        **config_overrides: Any,
+    ) -> Self:
+        """Loads a checkpoint of this package, of transformers, of the original's V1 and V2, or of mmaction2.
+
+        Nothing is skipped in silence: what the checkpoint has and the model does not use (a decoder, a head), and
+        what the model starts afresh (a decoder, a head), is said in a warning; anything else that does not fit is an
+        error. A new classifier pools by mean, whatever the checkpoint's config says.
 
         Args:
-          directory: a folder with `config.json` and `model.safetensors`, or a run's folder with `model/` in it.
+          name: a folder with weights, a file (`.safetensors`, `.pth`, `.bin`), a run's folder, or a Hugging Face Hub
+            id.
           dtype: compute dtype.
-          **config_overrides: fields of the config to change.
+          revision: branch, tag or commit on the Hub.
+          ignore_mismatched_sizes: start parameters of another shape afresh: a classifier of other labels.
+          rngs: where new parameters are drawn from; seed 0 by default.
+          **config_overrides: fields of the config to change, and `num_labels`. With another clip, positions are
+            resampled from those of the trained one.
 
         Raises:
-          ValueError: files missing, or weights that do not fit the model; nothing is skipped in silence.
+          ValueError: files missing or broken, or weights that do not fit the model.
+          ImportError: PyTorch's kind of file, without PyTorch.
         """
-        directory = find_model(directory)
-        config = VideoMAEConfig.from_pretrained(directory, **config_overrides)
-        abstract = nnx.eval_shape(lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0)))
-        graphdef, state = nnx.split(abstract)
-        arrays = load_file(directory / WEIGHTS_FILE)
+        checkpoint = Checkpoint.open(name, revision=revision, **config_overrides)
+        config = checkpoint.config
+        graphdef, wanted = _abstract(cls, config, dtype)
+        notes = []
+        if "classifier/kernel" in wanted and not checkpoint.has("classifier") and not config.use_mean_pooling:
+            if "use_mean_pooling" not in config_overrides:
+                config = dataclasses.replace(config, use_mean_pooling=True)
+                graphdef, wanted = _abstract(cls, config, dtype)
+                notes = [
+                    "the new classifier pools by mean; the checkpoint's use_mean_pooling=False, kept from its "
+                    "pre-training, would classify from token 0, one corner of the clip (pass it to have that)"
+                ]
         try:
-            params = from_huggingface(arrays, nnx.to_pure_dict(state), config)
+            fitted = from_checkpoint(
+                checkpoint.arrays,
+                checkpoint.dialect,
+                {path: leaf.shape for path, leaf in wanted.items()},
+                config.patch,
+                ignore_mismatched_sizes=ignore_mismatched_sizes,
+            )
         except ValueError as error:
-            raise ValueError(f"{directory / WEIGHTS_FILE}: {error}") from None
-        return nnx.merge(graphdef, jax.tree.map(lambda array: jnp.asarray(array, jnp.float32), params))
+            hint = "" if "classifier" not in str(error) else "\nFor other labels: ignore_mismatched_sizes=True."
+            raise ValueError(f"{checkpoint.file}: {error}{hint}") from None
+        notes = [*_notes(fitted), *notes]
+        if notes:
+            warnings.warn(f"{checkpoint.file}: {'; '.join(notes)}.", stacklevel=2)
+        params = {path: jnp.asarray(array, jnp.float32) for path, array in fitted.params.items()}
+        params |= _draw(cls, config, fitted.new, (rngs or nnx.Rngs(0)).params())
+        return nnx.merge(graphdef, _nested(params))
 
 
-def find_model(directory: str | Path) -> Path:
-    """The folder that holds the model: `directory` itself or its `model/`.
+def flat_params(state: nnx.State) -> dict[str, Any]:
+    """A model's parameters by their paths in `rules`, where an encoder alone is the `videomae/` of a whole model."""
+    params = flatten_dict(nnx.to_pure_dict(state), sep="/")
+    if any(path.startswith("videomae/") for path in params):
+        return params
+    return {f"videomae/{path}": leaf for path, leaf in params.items()}
 
-    Raises:
-      ValueError: neither holds `config.json` and `model.safetensors`.
-    """
-    for candidate in (Path(directory), Path(directory) / "model"):
-        if (candidate / CONFIG_FILE).is_file() and (candidate / WEIGHTS_FILE).is_file():
-            return candidate
-    raise ValueError(f"No {CONFIG_FILE} and {WEIGHTS_FILE} in {directory} or {Path(directory) / 'model'}.")
+
+def _nested(params: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flat_params`."""
+    prefix = "videomae/" if _is_encoder(params) else ""
+    return unflatten_dict({path.removeprefix(prefix): leaf for path, leaf in params.items()}, sep="/")
+
+
+def _is_encoder(params: dict[str, Any]) -> bool:
+    return all(path.startswith("videomae/") for path in params)
+
+
+def _abstract(cls: type, config: VideoMAEConfig, dtype: jnp.dtype) -> tuple[nnx.GraphDef, dict[str, Any]]:
+    """A model without its arrays: path -> shape and dtype."""
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0))))
+    return graphdef, flat_params(state)
+
+
+def _draw(cls: type, config: VideoMAEConfig, paths: list[str], key: jax.Array) -> dict[str, jax.Array]:
+    """New parameters, as the model's constructor draws them."""
+
+    @jax.jit  # computes nothing but what it returns
+    def draw(key):
+        params = flat_params(nnx.split(cls(config, rngs=nnx.Rngs(key)))[1])
+        return {path: params[path] for path in paths}
+
+    return draw(key) if paths else {}
+
+
+def _notes(fitted: Fitted) -> Iterator[str]:
+    """What was left over, in words."""
+    unused = ", ".join(f"{part} ({count} arrays)" for part, count in fitted.unused.items())
+    if unused:
+        yield f"not used: {unused}"
+    if any(part_of(path) == "decoder" for path in fitted.new):
+        yield "it holds an encoder alone, and the decoder is new and untrained"
+    if fitted.new:
+        yield f"new and untrained: {listed(fitted.new)}"

@@ -1,0 +1,166 @@
+"""A public checkpoint, opened: its arrays, the dialect of their names, and the config of its model."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from videomae_jax.config import CONFIG_FILE, SIZES, VideoMAEConfig
+from videomae_jax.hub import locate
+from videomae_jax.weights.arrays import parts_in, recognise, rule_of
+from videomae_jax.weights.files import PATTERNS, find_weights, read_arrays
+from videomae_jax.weights.rules import Dialect
+
+# Fields of V2's config.json on the Hub, and ours.
+HUB_FIELDS = {
+    "img_size": "image_size",
+    "patch_size": "patch_size",
+    "in_chans": "num_channels",
+    "num_frames": "num_frames",
+    "tubelet_size": "tubelet_size",
+    "embed_dim": "hidden_size",
+    "depth": "num_hidden_layers",
+    "num_heads": "num_attention_heads",
+    "qkv_bias": "qkv_bias",
+    "use_mean_pooling": "use_mean_pooling",
+    "layer_norm_eps": "layer_norm_eps",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """Weights in any of the dialects.
+
+    Attributes:
+      file: where the arrays come from.
+      dialect: what its names follow.
+      arrays: name -> array, without stored position tables.
+      config: the model's.
+    """
+
+    file: Path
+    dialect: Dialect
+    arrays: Mapping[str, np.ndarray]
+    config: VideoMAEConfig
+
+    @classmethod
+    def open(cls, name: str | Path, *, revision: str | None = None, **overrides: Any) -> Self:
+        """Reads a file, a folder, a run's folder or a Hub id.
+
+        The config comes from the `config.json` beside the weights; where there is none, from the arrays, the
+        arguments of the run if the file has them, and the published sizes.
+
+        Args:
+          name: see `hub.locate`.
+          revision: branch, tag or commit on the Hub.
+          **overrides: fields of the config (`VideoMAEConfig.adapt`).
+
+        Raises:
+          ValueError: nothing there, another kind of file, a model that is not built here; it names the file.
+        """
+        path = locate(name, revision=revision, patterns=("*.json", *PATTERNS))
+        file = find_weights(path)
+        arrays, arguments = read_arrays(file)
+        try:
+            dialect = recognise(list(arrays))
+        except ValueError as error:
+            raise ValueError(f"{file} is {error}") from None
+        tables = [array for name, array in arrays.items() if name in dialect.tables]
+        arrays = {name: array for name, array in arrays.items() if name not in dialect.tables}
+        config_file = file.parent / CONFIG_FILE
+        if config_file.is_file() and "model_config" not in (content := json.loads(config_file.read_text())):
+            config = VideoMAEConfig.from_pretrained(file.parent, **overrides)
+        else:
+            try:
+                published = _hub_fields(content["model_config"]) if config_file.is_file() else _run_fields(arguments)
+                config = _infer(arrays, dialect, published, overrides)
+            except ValueError as error:
+                raise ValueError(f"{file}: {error}") from None
+        for table in tables:
+            _check_table(file, table, config)
+        return cls(file, dialect, arrays, config)
+
+    def has(self, part: str) -> bool:
+        """Whether there are arrays of a part: "encoder", "encoder norm", "decoder", "fc_norm" or "classifier"."""
+        return part in parts_in(self.arrays, self.dialect)
+
+
+def _infer(arrays, dialect: Dialect, published: dict[str, Any], overrides: dict[str, Any]) -> VideoMAEConfig:
+    """The config that the arrays' shapes tell, with the published number of heads for a width."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    depths: dict[str, int] = {}
+    for name, array in arrays.items():
+        if rule := rule_of(name, dialect):
+            shapes[rule.ours] = array.shape
+            stack = rule.ours.split("/layer/")[0]
+            depths[stack] = depths.get(stack, 0) + rule.ours.endswith("layernorm_before/scale")
+    width, channels, tubelet, *patch = shapes["videomae/embeddings/projection/kernel"]
+    fields = dict(
+        num_channels=channels,
+        tubelet_size=tubelet,
+        patch_size=tuple(patch),
+        hidden_size=width,
+        num_hidden_layers=depths["videomae/encoder"],
+        intermediate_size=shapes["videomae/encoder/layer/mlp/intermediate/bias"][0],
+        qkv_bias="videomae/encoder/layer/attention/qkv/q_bias" in shapes,
+        use_mean_pooling="videomae/layernorm/scale" not in shapes,
+    )
+    size = next((size for size in SIZES.values() if size["hidden_size"] == width), {})
+    fields |= {name: value for name, value in size.items() if name not in fields}
+    if "mask_token" in shapes:
+        decoder_width = shapes["encoder_to_decoder/kernel"][0]
+        heads = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
+        fields |= dict(
+            decoder_hidden_size=decoder_width,
+            decoder_num_hidden_layers=depths["decoder/decoder_layers"],
+            decoder_num_attention_heads=heads.get(decoder_width),
+            decoder_intermediate_size=shapes["decoder/decoder_layers/layer/mlp/intermediate/bias"][0],
+        )
+    if "classifier/bias" in shapes:
+        fields["num_labels"] = shapes["classifier/bias"][0]
+    fields |= dialect.fields | {"use_mean_pooling": fields["use_mean_pooling"]} | published
+    # What a checkpoint was trained with that its arrays do not tell, the caller must.
+    told = ("num_attention_heads", "decoder_num_attention_heads")
+    fields |= {name: overrides[name] for name in told if name in overrides}
+    if fields.get("num_attention_heads") is None or fields.get("decoder_num_attention_heads", 1) is None:
+        raise ValueError(
+            f"no published model has the width {width}, and the arrays do not tell how many heads it has: pass "
+            "num_attention_heads (and decoder_num_attention_heads for its decoder)."
+        )
+    return VideoMAEConfig(**fields).adapt(**overrides)
+
+
+def _run_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The clip that a run of the original was trained on: its arguments `input_size` and `num_frames`."""
+    names = {"input_size": "image_size", "num_frames": "num_frames"}
+    return {ours: arguments[theirs] for theirs, ours in names.items() if theirs in arguments}
+
+
+def _hub_fields(content: Mapping[str, Any]) -> dict[str, Any]:
+    """V2's `model_config` on the Hub.
+
+    Raises:
+      ValueError: parts of V2's model that no published recipe uses and that are not built.
+    """
+    for name in ("cos_attn", "init_values", "use_learnable_pos_emb", "qk_scale"):
+        if content.get(name):
+            raise ValueError(f"{name}={content[name]} in {CONFIG_FILE} is not built.")
+    fields = {ours: content[theirs] for theirs, ours in HUB_FIELDS.items() if theirs in content}
+    return fields | {"head_norm_eps": fields.get("layer_norm_eps", 1e-6)}
+
+
+def _check_table(file: Path, table: np.ndarray, config: VideoMAEConfig) -> None:
+    """Raises a ValueError unless a stored table is the published one for the config's clip."""
+    # Its first column is the sine of the token's number; a learned one's is not.
+    number = np.arange(table.shape[1])
+    t, h, w = config.native_grid
+    if table.shape[1] != t * h * w:
+        raise ValueError(
+            f"{file} has positions for {table.shape[1]} tokens, the config for {t}x{h}x{w}: pass image_size and "
+            "num_frames that it was trained with, and position_grid=None."
+        )
+    if not np.allclose(table[0, :, 0], np.sin(number), atol=1e-5):
+        raise ValueError(f"{file} has learned positions; only the published sine-cosine table is built.")

@@ -1,0 +1,131 @@
+"""Writes a checkpoint of any dialect in another one.
+
+    python -m videomae_jax.weights.convert SRC DST --to hf        # a folder that transformers and this package load
+    python -m videomae_jax.weights.convert SRC DST.pth --to original
+
+SRC is whatever `from_pretrained` takes. What its files do not tell is said by `--set num_attention_heads=3`.
+"""
+
+import argparse
+import ast
+import sys
+from pathlib import Path
+
+from flax import nnx
+
+from videomae_jax.config import ORIGINAL
+from videomae_jax.data.processor import VideoMAEImageProcessor
+from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from videomae_jax.weights.arrays import to_checkpoint
+from videomae_jax.weights.checkpoint import Checkpoint
+from videomae_jax.weights.files import write_arrays
+from videomae_jax.weights.original import ORIGINAL_FINETUNING, ORIGINAL_PRETRAINING
+from videomae_jax.weights.pretrained import flat_params
+
+# Kept by this package and not by transformers, which has numbers of its own for the first two and no such thing as
+# the others. They change nothing but the last digits, or training alone.
+APPROXIMATE = {"decoder_norm_eps": 1e-5, "head_norm_eps": 1e-5, "drop_path_rate": 0.0, "head_dropout_prob": 0.0}
+
+Model = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
+
+
+def load(source: str, **overrides) -> Model:
+    """The model that a checkpoint holds: with its decoder, with its classifier, or the encoder alone."""
+    checkpoint = Checkpoint.open(source, **overrides)
+    if checkpoint.has("classifier"):
+        return VideoMAEForVideoClassification.from_pretrained(source, **overrides)
+    if checkpoint.has("decoder"):
+        return VideoMAEForPreTraining.from_pretrained(source, **overrides)
+    return VideoMAEModel.from_pretrained(source, **overrides)
+
+
+def to_hf(model: Model, source: str, destination: Path) -> list[str]:
+    """Writes Hugging Face's folder, with the source's `preprocessor_config.json` or one for the model.
+
+    Returns:
+      What transformers will do otherwise, without changing more than the last digits.
+
+    Raises:
+      ValueError: transformers has no way to say a field of the model's config that changes what it computes.
+    """
+    problems = model.config.inexpressible(type(model).__name__)
+    if problems:
+        raise ValueError(
+            f"transformers cannot express {', '.join(problems)}: it would compute something else without a word. "
+            "save_pretrained writes the model for this package."
+        )
+    model.save_pretrained(destination)
+    try:
+        processor = VideoMAEImageProcessor.from_pretrained(source)
+    except ValueError:
+        processor = VideoMAEImageProcessor.for_model(model.config)
+    processor.save_pretrained(destination)
+    return [
+        f"{name}={getattr(model.config, name)} is {default} in transformers"
+        for name, default in APPROXIMATE.items()
+        if getattr(model.config, name) != default
+    ]
+
+
+def to_original(model: Model, destination: Path) -> list[str]:
+    """Writes the original's `.pth` (with PyTorch) or the same names in `.safetensors`.
+
+    Returns:
+      What the original's code has other numbers for.
+
+    Raises:
+      ValueError: a model that the original's code does not build.
+    """
+    config = model.config
+    problems = [
+        f"{name}={getattr(config, name)!r}"
+        for name, only in (("position_embedding_type", "sincos_1d"), ("position_grid", None), ("hidden_act", "gelu"))
+        if getattr(config, name) != only
+    ]
+    pretraining = isinstance(model, VideoMAEForPreTraining)
+    if pretraining and config.use_mean_pooling:
+        problems.append("use_mean_pooling=True (its pre-training model always has a norm after the encoder)")
+    if problems:
+        raise ValueError(f"the original's code has no {', '.join(problems)}.")
+    dialect = ORIGINAL_PRETRAINING if pretraining else ORIGINAL_FINETUNING
+    write_arrays(destination, to_checkpoint(flat_params(nnx.split(model)[1]), dialect, config.patch))
+    return [
+        f"{name}={getattr(config, name)} is {ORIGINAL[name]} in the original"
+        for name in ("layer_norm_eps", "decoder_norm_eps", "head_norm_eps")
+        if getattr(config, name) != ORIGINAL[name]
+    ]
+
+
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m videomae_jax.weights.convert", description=__doc__.split("\n")[0])
+    parser.add_argument("source", metavar="SRC", help="folder, file or Hugging Face Hub id")
+    parser.add_argument("destination", metavar="DST", type=Path, help="a folder for hf; .pth or .safetensors")
+    parser.add_argument("--to", required=True, choices=("hf", "original"))
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of VideoMAEConfig")
+    options = parser.parse_args(arguments)
+    overrides = dict(item.split("=", 1) for item in options.set if "=" in item)
+    if len(overrides) != len(options.set):
+        parser.error(f"--set takes FIELD=VALUE, got {' '.join(options.set)}")
+    overrides = {name: _value(text) for name, text in overrides.items()}
+    try:
+        model = load(options.source, **overrides)
+        if options.to == "hf":
+            notes = to_hf(model, options.source, options.destination)
+        else:
+            notes = to_original(model, options.destination)
+    except (ValueError, ImportError) as error:
+        sys.exit(f"convert: {error}")
+    for note in notes:
+        print(f"note: {note}")
+    print(f"{type(model).__name__} of {options.source} is in {options.destination}")
+
+
+def _value(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

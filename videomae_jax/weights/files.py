@@ -1,0 +1,113 @@
+"""Arrays from files: safetensors, whole or in shards, and PyTorch's pickles, read without running anything in them."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+WEIGHTS_FILE = "model.safetensors"
+# In the order of preference; an index names the shards.
+WEIGHTS_FILES = (
+    WEIGHTS_FILE,
+    f"{WEIGHTS_FILE}.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+PATTERNS = ("*.safetensors", "*.bin")  # of the same on the Hub
+PICKLES = (".pth", ".pt", ".bin")
+# What a training run's file calls its weights: V1 and V2; their DeepSpeed runs; mmaction2.
+CONTAINERS = ("model", "module", "state_dict")
+# What torch.compile (V2's pre-training) and DistributedDataParallel put before every name.
+WRAPPERS = ("_orig_mod.", "module.")
+
+
+def find_weights(path: Path) -> Path:
+    """The file with the weights: `path` itself, or the one in the folder.
+
+    Raises:
+      ValueError: a folder without one, or with several of its own naming.
+    """
+    if path.is_file():
+        return path
+    for name in WEIGHTS_FILES:
+        if (path / name).is_file():
+            return path / name
+    others = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLES))
+    if len(others) != 1:
+        several = f"{', '.join(file.name for file in others)}; name one of them" if others else "no other weights"
+        raise ValueError(f"{path} has no {', '.join(WEIGHTS_FILES)}, but {several}.")
+    return others[0]
+
+
+def read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """All arrays of a file, and the arguments of the run that wrote it, if they are there.
+
+    Raises:
+      ValueError: another kind of file, a broken one, or one with more in it than arrays.
+      ImportError: a pickle, without PyTorch.
+    """
+    if file.name.endswith(".index.json"):
+        shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        missing = [shard for shard in shards if not (file.parent / shard).is_file()]
+        if missing:
+            raise ValueError(f"{file} names {', '.join(missing)}, which is not there.")
+        return {name: array for shard in shards for name, array in read_arrays(file.parent / shard)[0].items()}, {}
+    if file.suffix == ".safetensors":
+        try:
+            return load_file(file), {}
+        except SafetensorError as error:
+            raise ValueError(f"{file} is broken: {error}") from error
+    if file.suffix in PICKLES:
+        return _read_pickle(file)
+    raise ValueError(f"{file}: weights end in .safetensors, {', '.join(PICKLES)} or .index.json.")
+
+
+def _read_pickle(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    torch = import_torch(f"{file} is PyTorch's kind of file")
+    try:
+        # The original's files carry the arguments of the run; nothing else may be in them but arrays.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # a pickle can break in any way
+        raise ValueError(
+            f"{file} cannot be read as arrays alone ({str(error).strip().splitlines()[0]}). If you trust it, open it "
+            "where it was made and save its state_dict with safetensors."
+        ) from error
+    arguments = content.get("args") if isinstance(content, Mapping) else None
+    for name in CONTAINERS:
+        if isinstance(content, Mapping) and isinstance(content.get(name), Mapping):
+            content = content[name]
+            break
+    tensors = content.items() if isinstance(content, Mapping) else ()
+    if not tensors or not all(isinstance(tensor, torch.Tensor) for _, tensor in tensors):
+        raise ValueError(f"{file} holds no dict of arrays, neither by itself nor as {', '.join(CONTAINERS)}.")
+    arrays = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors}
+    for prefix in WRAPPERS:
+        if all(name.startswith(prefix) for name in arrays):
+            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    return arrays, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
+
+
+def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes `.safetensors`, or PyTorch's pickle with the arrays as `model`, as the original's runs do."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    if file.suffix == ".safetensors":
+        # Not save_file, whose files only their owner can read.
+        file.write_bytes(save(arrays, metadata={"format": "pt"}))
+    else:
+        torch = import_torch(f"{file} is to be PyTorch's kind of file")
+        torch.save({"model": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}}, file)
+
+
+def import_torch(why: str):
+    """PyTorch, which only its own files need."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(f"{why}, and PyTorch is not installed: pip install torch (a CPU build will do).") from error
+    return torch
