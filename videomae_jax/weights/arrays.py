@@ -33,8 +33,9 @@ DIALECTS = (
     MMACTION2,
     MMACTION2_BACKBONE,
 )
-# Parts that a model may start afresh; an encoder always comes from the checkpoint.
+# Parts that a model may start afresh, or leave in the checkpoint; an encoder always comes from there.
 RENEWABLE = ("decoder", "fc_norm", "classifier")
+OPTIONAL = ("encoder norm", *RENEWABLE)
 SHOWN = 20  # problems listed in a message
 
 
@@ -54,7 +55,16 @@ def _rules_by_name(dialect: Dialect) -> Mapping[str, Rule]:
 def rule_of(name: str, dialect: Dialect) -> Rule | None:
     """The rule that an array of a checkpoint falls under, if any."""
     rules = _rules_by_name(dialect)
-    return rules.get(name) or rules.get(re.sub(r"\.\d+\.", ".{i}.", name, count=1))
+    return rules.get(name) or rules.get(_of_any_layer(name))
+
+
+def is_idle(name: str, dialect: Dialect) -> bool:
+    """Whether an array changes nothing."""
+    return name in dialect.idle or _of_any_layer(name) in dialect.idle
+
+
+def _of_any_layer(name: str) -> str:
+    return re.sub(r"\.\d+\.", ".{i}.", name, count=1)
 
 
 def recognise(names: list[str]) -> Dialect:
@@ -125,7 +135,7 @@ def from_checkpoint(
     """Our parameters from a checkpoint.
 
     Args:
-      arrays: name -> array, all of the checkpoint but its position tables.
+      arrays: name -> array, all of the checkpoint but what is never read.
       dialect: its names.
       wanted: path -> shape, all of the model.
       patch: frames, height and width of a token's pixels.
@@ -139,7 +149,7 @@ def from_checkpoint(
     views = {path: np.broadcast_to(np.float32(0), shape) for path, shape in wanted.items() if path in named}
     needed = to_checkpoint(views, dialect, patch)
     found, wanted_parts = parts_in(arrays, dialect), {part_of(path) for path in wanted}
-    unused = Counter({part: count for part, count in found.items() if part not in wanted_parts})
+    unused = Counter({part: found[part] for part in OPTIONAL if part in found and part not in wanted_parts})
 
     def part_in_use(name):
         rule = rule_of(name, dialect)

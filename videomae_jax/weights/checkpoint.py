@@ -10,7 +10,7 @@ import numpy as np
 
 from videomae_jax.config import CONFIG_FILE, SIZES, VideoMAEConfig
 from videomae_jax.hub import locate
-from videomae_jax.weights.arrays import parts_in, recognise, rule_of
+from videomae_jax.weights.arrays import is_idle, parts_in, recognise, rule_of
 from videomae_jax.weights.files import PATTERNS, find_weights, read_arrays
 from videomae_jax.weights.rules import Dialect
 
@@ -37,7 +37,7 @@ class Checkpoint:
     Attributes:
       file: where the arrays come from.
       dialect: what its names follow.
-      arrays: name -> array, without stored position tables.
+      arrays: name -> array, all that tell the model's numbers.
       config: the model's.
     """
 
@@ -69,7 +69,7 @@ class Checkpoint:
         except ValueError as error:
             raise ValueError(f"{file} is {error}") from None
         tables = [array for name, array in arrays.items() if name in dialect.tables]
-        arrays = {name: array for name, array in arrays.items() if name not in dialect.tables}
+        arrays = {n: array for n, array in arrays.items() if n not in dialect.tables and not is_idle(n, dialect)}
         config_file = file.parent / CONFIG_FILE
         if config_file.is_file() and "model_config" not in (content := json.loads(config_file.read_text())):
             config = VideoMAEConfig.from_pretrained(file.parent, **overrides)

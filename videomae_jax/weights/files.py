@@ -39,8 +39,8 @@ def find_weights(path: Path) -> Path:
             return path / name
     others = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLES))
     if len(others) != 1:
-        several = f"{', '.join(file.name for file in others)}; name one of them" if others else "no other weights"
-        raise ValueError(f"{path} has no {', '.join(WEIGHTS_FILES)}, but {several}.")
+        several = f", but {', '.join(file.name for file in others)}; name one of them" if others else ""
+        raise ValueError(f"{path} has none of {', '.join(WEIGHTS_FILES)}{several}.")
     return others[0]
 
 

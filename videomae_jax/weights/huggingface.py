@@ -1,4 +1,9 @@
-"""The names in Hugging Face's checkpoints: on disk in transformers 4 and from 5.23 on; and in 5.0 to 5.22."""
+"""The names in Hugging Face's checkpoints.
+
+On disk they are those of transformers 4 up to 5.5 and from 5.18 on. 5.5.1 to 5.17 write other names for the biases and
+one more, of the keys (seen by saving with 5.0.0, 5.5.0, 5.5.1, 5.10.4, 5.17.0, 5.18.0 to 5.23.0); later ones keep
+these names, without the keys', when they save such a file again.
+"""
 
 from videomae_jax.weights.layouts import CONV3D, LINEAR, QKV, TOKEN
 from videomae_jax.weights.rules import Dialect, Rule, Rules, dense, inside, norm, stack
@@ -49,8 +54,18 @@ def _model(block: Rules) -> Rules:
 
 BLOCK = _block("q_bias", "v_bias")
 BLOCK_V5 = _block("query.bias", "value.bias")
+# Adds the same to all scores of a query, which softmax does not see.
+KEY_BIAS = "{i}.attention.attention.key.bias"
 
 HUGGINGFACE = Dialect("Hugging Face", _model(BLOCK))
 HUGGINGFACE_ENCODER = Dialect("Hugging Face, encoder alone", inside(_encoder(BLOCK), "videomae/", ""))
-HUGGINGFACE_V5 = Dialect("Hugging Face 5.0 to 5.22", _model(BLOCK_V5))
-HUGGINGFACE_V5_ENCODER = Dialect("Hugging Face 5.0 to 5.22, encoder alone", inside(_encoder(BLOCK_V5), "videomae/", ""))
+HUGGINGFACE_V5 = Dialect(
+    "Hugging Face 5.5 to 5.17",
+    _model(BLOCK_V5),
+    idle=(f"videomae.encoder.layer.{KEY_BIAS}", f"decoder.decoder_layers.{KEY_BIAS}"),
+)
+HUGGINGFACE_V5_ENCODER = Dialect(
+    "Hugging Face 5.5 to 5.17, encoder alone",
+    inside(_encoder(BLOCK_V5), "videomae/", ""),
+    idle=(f"encoder.layer.{KEY_BIAS}",),
+)

@@ -37,12 +37,14 @@ class Dialect:
       rules: the parameters it can hold.
       fields: of the config, where the file says nothing.
       tables: stored position tables, which are computed and not read.
+      idle: arrays that change nothing and are left out.
     """
 
     name: str
     rules: Rules
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
     tables: tuple[str, ...] = ()
+    idle: tuple[str, ...] = ()
 
 
 def dense(ours: str, theirs: str) -> Rules:

@@ -1,0 +1,56 @@
+import pytest
+
+from videomae_jax.hub import locate
+
+COMMIT = "0" * 40
+
+
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """A model in huggingface_hub's cache, as a download leaves it, and no way to the Hub."""
+    cache = tmp_path / "cache"
+    snapshot = cache / "models--owner--model" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    (cache / "models--owner--model" / "refs").mkdir()
+    (cache / "models--owner--model" / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    return snapshot
+
+
+def test_files_and_folders_are_taken_as_they_are(tmp_path):
+    file = tmp_path / "model.safetensors"
+    file.touch()
+    assert locate(file, patterns=()) == file
+    assert locate(str(tmp_path), patterns=()) == tmp_path
+
+
+def test_a_run_stands_for_its_model(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert locate(tmp_path, patterns=()) == tmp_path
+    (tmp_path / "model" / "config.json").touch()
+    assert locate(tmp_path, patterns=()) == tmp_path / "model"
+    (tmp_path / "config.json").touch()
+    assert locate(tmp_path, patterns=()) == tmp_path
+
+
+def test_a_home_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("~", patterns=()) == tmp_path
+
+
+def test_hub_ids_are_looked_up_in_the_cache(cached):
+    assert locate("owner/model", patterns=("*.json",)) == cached
+    assert locate("owner/model", patterns=("*.json",), revision=COMMIT) == cached
+
+
+def test_offline_without_a_copy_is_a_clear_error(cached):
+    with pytest.raises(ValueError, match="owner/other is no file or folder here, .* Offline, download the model"):
+        locate("owner/other", patterns=("*.json",))
+
+
+@pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c"])
+def test_what_cannot_be_a_hub_id_is_not_asked_of_it(name):
+    with pytest.raises(ValueError, match=f"^{name} does not exist.$"):
+        locate(name, patterns=("*.json",))
