@@ -146,6 +146,7 @@ def pretraining(size: str) -> ConfigDict:
     config.model.num_frames = 16
     config.model.norm_pix_loss = True
     config.model.position_embedding_type = "sincos_1d"
+    config.model.position_grid = config_dict.placeholder(tuple)
 
     config.mask = ConfigDict()
     config.mask.kind = "tube"

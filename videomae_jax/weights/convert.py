@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from videomae_jax.config import ORIGINAL
+from videomae_jax.config import ORIGINAL, PROCESSOR_FILE
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.weights.arrays import to_checkpoint
@@ -29,18 +29,27 @@ APPROXIMATE = {"decoder_norm_eps": 1e-5, "head_norm_eps": 1e-5, "drop_path_rate"
 Model = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
 
 
-def load(source: str, **overrides) -> Model:
-    """The model that a checkpoint holds: with its decoder, with its classifier, or the encoder alone."""
+def load(source: str, **overrides) -> tuple[Model, VideoMAEImageProcessor]:
+    """The model that a checkpoint holds, with its decoder, with its classifier or the encoder alone; its processor.
+
+    Where no processor is beside it, it is one for the model's clips, and with OpenCV's resize for checkpoints of the
+    original and mmaction2, which were trained and tested with that.
+    """
     checkpoint = Checkpoint.open(source, **overrides)
+    cls = VideoMAEModel
     if checkpoint.has("classifier"):
-        return VideoMAEForVideoClassification.from_pretrained(source, **overrides)
-    if checkpoint.has("decoder"):
-        return VideoMAEForPreTraining.from_pretrained(source, **overrides)
-    return VideoMAEModel.from_pretrained(source, **overrides)
+        cls = VideoMAEForVideoClassification
+    elif checkpoint.has("decoder"):
+        cls = VideoMAEForPreTraining
+    model = cls.from_pretrained(source, **overrides)
+    if (checkpoint.file.parent / PROCESSOR_FILE).is_file():
+        return model, VideoMAEImageProcessor.from_pretrained(checkpoint.file.parent)
+    backend = "pil" if checkpoint.dialect.name.startswith("Hugging Face") else "opencv"
+    return model, VideoMAEImageProcessor.for_model(model.config, resize_backend=backend)
 
 
-def to_hf(model: Model, source: str, destination: Path) -> list[str]:
-    """Writes Hugging Face's folder, with the source's `preprocessor_config.json` or one for the model.
+def to_hf(model: Model, processor: VideoMAEImageProcessor, destination: Path) -> list[str]:
+    """Writes the folder that transformers reads: config, weights and processor.
 
     Returns:
       What transformers will do otherwise, without changing more than the last digits.
@@ -55,10 +64,6 @@ def to_hf(model: Model, source: str, destination: Path) -> list[str]:
             "save_pretrained writes the model for this package."
         )
     model.save_pretrained(destination)
-    try:
-        processor = VideoMAEImageProcessor.from_pretrained(source)
-    except ValueError:
-        processor = VideoMAEImageProcessor.for_model(model.config)
     processor.save_pretrained(destination)
     return [
         f"{name}={getattr(model.config, name)} is {default} in transformers"
@@ -108,9 +113,9 @@ def main(arguments: list[str]) -> None:
         parser.error(f"--set takes FIELD=VALUE, got {' '.join(options.set)}")
     overrides = {name: _value(text) for name, text in overrides.items()}
     try:
-        model = load(options.source, **overrides)
+        model, processor = load(options.source, **overrides)
         if options.to == "hf":
-            notes = to_hf(model, options.source, options.destination)
+            notes = to_hf(model, processor, options.destination)
         else:
             notes = to_original(model, options.destination)
     except (ValueError, ImportError) as error:
