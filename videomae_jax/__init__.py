@@ -1,6 +1,13 @@
 """VideoMAE in JAX: masked video pre-training and what follows from it."""
 
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.processor import VideoMAEFeatureExtractor, VideoMAEImageProcessor
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEModel
 
-__all__ = ["VideoMAEConfig", "VideoMAEForPreTraining", "VideoMAEModel"]
+__all__ = [
+    "VideoMAEConfig",
+    "VideoMAEFeatureExtractor",
+    "VideoMAEForPreTraining",
+    "VideoMAEImageProcessor",
+    "VideoMAEModel",
+]

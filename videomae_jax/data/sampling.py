@@ -35,14 +35,28 @@ def center_clip(num_video_frames: int, num_frames: int, stride: int) -> Int64[np
     return _clip_from(offset, num_video_frames, num_frames, stride)
 
 
+def spread_clip(num_video_frames: int, num_frames: int) -> Int64[np.ndarray, "T"]:
+    """A clip of the whole video: the centres of T = `num_frames` equal parts; a short video repeats frames.
+
+    Raises:
+      ValueError: an argument is below 1.
+    """
+    _check_lengths(num_video_frames, num_frames)
+    return (2 * np.arange(num_frames, dtype=np.int64) + 1) * num_video_frames // (2 * num_frames)
+
+
 def _num_offsets(num_video_frames: int, num_frames: int, stride: int) -> int:
     """How many first frames leave room for num_frames * stride frames; zero or less in a short video."""
+    _check_lengths(num_video_frames, num_frames, stride)
+    return num_video_frames - num_frames * stride + 1
+
+
+def _check_lengths(num_video_frames: int, num_frames: int, stride: int = 1) -> None:
     if min(num_video_frames, num_frames, stride) < 1:
         raise ValueError(
             "a clip needs at least one video frame, one clip frame and stride 1, got "
             f"num_video_frames={num_video_frames}, num_frames={num_frames}, stride={stride}"
         )
-    return num_video_frames - num_frames * stride + 1
 
 
 def _clip_from(offset: int, num_video_frames: int, num_frames: int, stride: int) -> Int64[np.ndarray, "T"]:

@@ -54,10 +54,13 @@ def multi_scale_crop(height: int, width: int, out_size: tuple[int, int], rng: np
     return Box(y, x, crop_height, crop_width)
 
 
-def center_crop_box(height: int, width: int, out_size: tuple[int, int]) -> Box:
-    """The largest box in the middle of the frame with the aspect of `out_size` = (height, width)."""
-    base_height, base_width = _largest_size(height, width, out_size)
-    crop_height, crop_width = max(round(base_height), 1), max(round(base_width), 1)
+def center_crop_box(height: int, width: int, out_size: tuple[int, int], scale: float = 1.0) -> Box:
+    """The largest box in the middle of the frame with the aspect of `out_size` = (height, width), times `scale`.
+
+    With more than 1 it is still the largest.
+    """
+    scale = min(scale, 1)
+    crop_height, crop_width = (max(round(scale * side), 1) for side in _largest_size(height, width, out_size))
     return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 

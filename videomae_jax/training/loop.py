@@ -96,7 +96,7 @@ def train(
     batches.close()
     log.close()
     checkpoints.close()
-    write_model(workdir, trainer, state)
+    write_model(workdir, trainer, state, recipe.data.stride)
     return True
 
 

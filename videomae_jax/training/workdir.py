@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from videomae_jax.data.processor import write_processor
+from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.state import Trainer, TrainState
 
@@ -93,11 +93,20 @@ def model_folder(workdir: Path) -> Path:
     return workdir / "model"
 
 
-def write_model(workdir: Path, trainer: Trainer, state: TrainState) -> None:
-    """Leaves the trained model for `from_pretrained` and `init_from`: complete or not at all."""
+def write_model(workdir: Path, trainer: Trainer, state: TrainState, stride: int) -> None:
+    """Leaves the trained model for `from_pretrained` and `init_from`: complete or not at all.
+
+    With it goes how its clips were made, for whoever shows it other videos.
+
+    Args:
+      workdir: the run's folder.
+      trainer, state: the run at its end.
+      stride: distance of a clip's frames in the video.
+    """
     folder, new = model_folder(workdir), workdir / "model.new"
     shutil.rmtree(new, ignore_errors=True)
     model = nnx.merge(trainer.graphdef, jax.tree.map(np.asarray, jax.device_get(state.params)))
     model.save_pretrained(new)
-    write_processor(trainer.task.config, new)
+    processor = VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=stride)
+    processor.save_pretrained(new)
     new.replace(folder)
