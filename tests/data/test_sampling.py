@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from videomae_jax.data.sampling import center_clip, random_clip
+from videomae_jax.data.sampling import center_clip, random_clip, spread_clip
 
 clips = st.tuples(st.integers(1, 400), st.integers(1, 32), st.integers(1, 8))
 
@@ -52,3 +52,22 @@ def test_nothing_to_sample_is_an_error(clip):
         random_clip(*clip, np.random.default_rng(0))
     with pytest.raises(ValueError, match="at least one"):
         center_clip(*clip)
+
+
+@given(st.integers(1, 400), st.integers(1, 32))
+def test_spread_clip_has_the_centres_of_equal_parts(num_video_frames, num_frames):
+    got = spread_clip(num_video_frames, num_frames)
+    assert got.dtype == np.int64
+    # A frame lasts from its number to the next.
+    centres = [(i + 0.5) * num_video_frames / num_frames for i in range(num_frames)]
+    assert all(frame <= centre + 1e-9 and centre < frame + 1 + 1e-9 for frame, centre in zip(got, centres, strict=True))
+    assert got[0] >= 0 and got[-1] < num_video_frames
+
+
+def test_spread_clip_by_hand():
+    assert spread_clip(16, 16).tolist() == list(range(16))
+    assert spread_clip(100, 4).tolist() == [12, 37, 62, 87]
+    assert spread_clip(3, 6).tolist() == [0, 0, 1, 1, 2, 2]
+    assert spread_clip(1, 3).tolist() == [0, 0, 0]
+    with pytest.raises(ValueError, match="num_video_frames=9, num_frames=0"):
+        spread_clip(9, 0)

@@ -75,6 +75,14 @@ def test_center_crop_is_the_largest_central_box_of_that_aspect(height, width, ou
     assert abs(box.height - wanted_height) <= 1 or abs(box.width - wanted_width) <= 1
 
 
+@given(sides, sides, out_sizes, st.floats(0.1, 1))
+def test_scaled_center_crop_is_in_the_middle_and_no_larger_than_the_frame(height, width, out_size, scale):
+    whole, box = (center_crop_box(height, width, out_size, scale=s) for s in (1, scale))
+    assert abs(box.height - scale * whole.height) <= 1 and abs(box.width - scale * whole.width) <= 1
+    assert abs((height - box.height) - 2 * box.y) <= 1 and abs((width - box.width) - 2 * box.x) <= 1
+    assert center_crop_box(height, width, out_size, scale=1 / scale) == whole
+
+
 def smooth_frames(height, width):
     y, x = np.mgrid[:height, :width]
     waves = [128 + 120 * np.sin(x / 9 + c) * np.cos(y / 7) for c in range(3)]

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from videomae_jax import VideoMAEForPreTraining
+from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.workdir import claim, model_folder, write_model
 
@@ -86,13 +86,14 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):
     trainer = make_trainer()
     (tmp_path / "model.new").mkdir()  # left by a killed run
-    write_model(tmp_path, trainer, trainer.init_state())
+    write_model(tmp_path, trainer, trainer.init_state(), stride=4)
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config == trainer.task.config
     assert {file.name for file in model_folder(tmp_path).iterdir()} == {
         "config.json",
         "model.safetensors",
         "preprocessor_config.json",
     }
-    processor = json.loads((model_folder(tmp_path) / "preprocessor_config.json").read_text())
-    assert processor["crop_size"] == {"height": 32, "width": 32}
-    assert processor["image_mean"] == [0.485, 0.456, 0.406]
+    processor = VideoMAEImageProcessor.from_pretrained(tmp_path)
+    assert processor == VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=4)
+    assert processor.crop_size == {"height": 32, "width": 32}
+    assert processor.image_mean == (0.485, 0.456, 0.406)

@@ -49,10 +49,14 @@ def resize(
       resample: Pillow's number of the filter.
 
     Raises:
-      ValueError: other numbers.
+      ValueError: other numbers, or a size of nothing.
 
     Source: image_transforms.py of transformers 5.23, `resize`.
     """
+    if min(size) < 1:
+        raise ValueError(
+            f"A frame of {frame.shape[0]}x{frame.shape[1]} pixels cannot be resized to {size[0]}x{size[1]}."
+        )
     fractions = frame.dtype != np.uint8 and not np.allclose(frame, frame.astype(int))
     limit = 1 if fractions else 255
     if not (frame.min() >= 0 and frame.max() <= limit):

@@ -51,8 +51,8 @@ class ProcessedVideos(dict):
         return cls(zip(names, values, strict=True))
 
 
-def _with_none_for_defaults(cls: type) -> type:
-    """Lets the constructor take None for a default, as transformers' does, and help with a misspelt option."""
+def _takes_none(cls: type) -> type:
+    """Lets the constructor take None, which files have for what is not used, and help with a misspelt option."""
     init = cls.__init__
 
     @functools.wraps(init)
@@ -63,13 +63,14 @@ def _with_none_for_defaults(cls: type) -> type:
     return cls
 
 
-@_with_none_for_defaults
+@_takes_none
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoMAEImageProcessor:
     """Resizes, crops, rescales and normalises videos.
 
     Options and defaults are those of transformers' VideoMAEImageProcessor (5.23), and so are the pixels, to the last
     bit those of its Pillow backend (`VideoMAEImageProcessorPil`). The options under "ours" are what it does not have.
+    As there, None is False for what is done or not; for the rest, it is the default.
 
     Attributes:
       do_resize, size, resample: resize to `shortest_edge`, to `shortest_edge` and at most `longest_edge`, to `height`
@@ -98,7 +99,7 @@ class VideoMAEImageProcessor:
     do_normalize: bool = True
     image_mean: float | Sequence[float] = (0.5, 0.5, 0.5)
     image_std: float | Sequence[float] = (0.5, 0.5, 0.5)
-    do_convert_rgb: bool | None = None
+    do_convert_rgb: bool = False
 
     # Ours.
     resize_backend: Literal["pil", "opencv"] = "pil"
@@ -118,10 +119,9 @@ class VideoMAEImageProcessor:
         self._check()
 
     def _check(self):
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name.startswith("do_") and not isinstance(value, bool) and value is not field.default:
-                raise ValueError(f"{field.name} must be True or False, got {value!r}.")
+        for name, value in vars(self).items():
+            if name.startswith("do_") and not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, got {value!r}.")
         if not _is_number(self.rescale_factor) or self.rescale_factor <= 0:
             raise ValueError(f"rescale_factor must be a positive number, got {self.rescale_factor!r}.")
         if np.min(self.image_std) <= 0:
@@ -251,9 +251,9 @@ class VideoMAEImageProcessor:
         chosen = VideoMAEImageProcessor(**vars(self) | _given(overrides))
 
         videos = list_videos(videos)
-        _check_alike("has {} frames", [chosen.num_frames if is_path(video) else len(video) for video in videos])
+        _check_alike("has {} frames", [(chosen.num_frames,) if is_path(video) else (len(video),) for video in videos])
         clips = [chosen._fitted(video, input_data_format) for video in videos]
-        _check_alike("comes out as {} x {} pixels of {} channels", [clip.shape[1:] for clip in clips])
+        _check_alike("comes out as {1}x{2} pixels of {3} channels", [clip.shape for clip in clips])
         if chosen.do_rescale and any(map(_looks_rescaled, clips)):
             warnings.warn(
                 "These videos look rescaled to [0, 1] already, and are now rescaled again. Pass do_rescale=False.",
@@ -272,7 +272,7 @@ class VideoMAEImageProcessor:
             frames = self._read(video)
         else:
             channels = {1, 3, 4, *([len(self.image_mean)] if isinstance(self.image_mean, tuple) else [])}
-            frames = [to_array(frame, data_format, channels, rgb=bool(self.do_convert_rgb)) for frame in video]
+            frames = [to_array(frame, data_format, channels, rgb=self.do_convert_rgb) for frame in video]
         frames = [self._fit(frame) for frame in frames]
         shapes = {"x".join(map(str, frame.shape)) for frame in frames}
         if len(shapes) > 1:
@@ -336,13 +336,19 @@ def _option_names() -> list[str]:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options without those that are None for the default; for `frame_stride`, None says something."""
+    """The options by known names, without None: False for what is done or not, else the default or `frame_stride`'s own."""
     for name in options:
         if name not in _option_names():
             close = difflib.get_close_matches(name, _option_names(), n=1)
             hint = f" Do you mean {close[0]}?" if close else ""
             raise ValueError(f"VideoMAEImageProcessor has no option {name}.{hint}")
-    return {name: value for name, value in options.items() if value is not None or name == "frame_stride"}
+    given = {}
+    for name, value in options.items():
+        if value is None and name.startswith("do_"):
+            value = False
+        if value is not None or name == "frame_stride":
+            given[name] = value
+    return given
 
 
 def _is_count(value: Any) -> bool:
@@ -382,11 +388,11 @@ def _statistics(name: str, value: Any) -> float | tuple[float, ...]:
     return numbers if isinstance(value, (tuple, list)) else value
 
 
-def _check_alike(what: str, values: list) -> None:
-    odd = next((number for number, value in enumerate(values) if value != values[0]), None)
+def _check_alike(what: str, shapes: list[tuple[int, ...]]) -> None:
+    odd = next((number for number, shape in enumerate(shapes) if shape != shapes[0]), None)
     if odd is not None:
         raise ValueError(
-            f"Video 0 {what.format(values[0])} and video {odd} {what.format(values[odd])}: clips of different sizes "
+            f"Video 0 {what.format(*shapes[0])} and video {odd} {what.format(*shapes[odd])}: clips of different sizes "
             "cannot be one array. Equal them, or process the videos one by one."
         )
 
