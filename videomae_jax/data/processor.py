@@ -336,7 +336,7 @@ def _option_names() -> list[str]:
 
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options by known names, without None: False for what is done or not, else the default or `frame_stride`'s own."""
+    """The options, with False for a None of what is done or not, and without other Nones that are no value."""
     for name in options:
         if name not in _option_names():
             close = difflib.get_close_matches(name, _option_names(), n=1)
