@@ -1,5 +1,7 @@
 import json
 import pickle
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
 
+ROOT = Path(__file__).parents[2]
 RAW = dict(do_rescale=False, do_normalize=False)
 SIZES = [
     {"shortest_edge": 40},
@@ -82,7 +85,7 @@ def test_sizes_and_crops_are_transformers(frame, size):
     flags=st.lists(st.booleans(), min_size=4, max_size=4),
     form=st.sampled_from(["uint8", "whole", "fractions", "double", "gray"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 def test_any_options_are_transformers(height, width, size, crop, resample, flags, form):
     frames = noise(2, 3, height, width)
     frames = {
@@ -163,6 +166,14 @@ def test_pictures_are_transformers(mode, resized):
     assert_same_as_theirs(frames, crop_size=30, size=36, do_resize=resized, do_convert_rgb=True)
 
 
+def test_a_transparent_colour_of_a_palette_becomes_white():
+    frame = Image.fromarray(noise(20, 30) // 64).convert("P")
+    frame.info["transparency"] = int(np.asarray(frame)[0, 0])
+    options = dict(do_convert_rgb=True, do_resize=False, do_center_crop=False)
+    assert_same_as_theirs([frame], **options)
+    assert VideoMAEImageProcessor(**options)(frame).pixel_values[0, 0, 0, 0].tolist() == [1, 1, 1]
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_arrays_become_rgb_as_in_transformers(channels, dtype):
@@ -187,6 +198,15 @@ def test_whole_numbers_of_any_type(dtype):
 def test_frames_of_different_sizes():
     frames = [*noise(1, 37, 53, 3), *noise(1, 90, 40, 3)]
     assert_same_as_theirs(frames, size=32, crop_size=32)
+
+
+def test_neither_transformers_nor_torch_is_needed():
+    code = (
+        "import sys; sys.modules |= {'torch': None, 'transformers': None}; import numpy; import videomae_jax; "
+        "print(videomae_jax.VideoMAEImageProcessor()(numpy.ones((2, 24, 30, 3), 'uint8')).pixel_values.shape)"
+    )
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert out.strip() == "(1, 2, 224, 224, 3)"
 
 
 # The forms of videos.
@@ -388,7 +408,7 @@ def test_round_trip(tmp_path):
     processor = VideoMAEImageProcessor(**SAVED, do_convert_rgb=True, num_frames=8, frame_stride=4)
     processor.save_pretrained(tmp_path / "new" / "folder")
     loaded = VideoMAEImageProcessor.from_pretrained(tmp_path / "new" / "folder")
-    assert loaded == processor and repr(loaded) == repr(processor)
+    assert loaded == processor and repr(loaded) == repr(processor) and "resample=3" in repr(loaded)
     assert VideoMAEImageProcessor.from_pretrained(tmp_path / "new" / "folder" / "preprocessor_config.json") == processor
     changed = VideoMAEImageProcessor.from_pretrained(tmp_path / "new" / "folder", frame_stride=None, size=32)
     assert changed.frame_stride is None and changed.size == {"shortest_edge": 32} and changed.num_frames == 8
@@ -401,6 +421,7 @@ def test_the_model_of_a_run(tmp_path):
     config.save_pretrained(tmp_path / "model")
     processor.save_pretrained(tmp_path / "model")
     assert VideoMAEImageProcessor.from_pretrained(tmp_path) == processor
+    assert VideoMAEImageProcessor.for_model(config, num_frames=4).num_frames == 4
     assert processor.to_dict() == {
         "image_processor_type": "VideoMAEImageProcessor",
         "do_resize": True,
@@ -551,7 +572,8 @@ def test_pixels_that_are_rescaled_twice_get_one_warning():
         warnings.simplefilter("error")
         processor(video, do_rescale=False)
         processor(noise(2, 24, 30, 3).astype(np.float32))
-        processor(np.zeros((2, 24, 30, 3), np.uint8))
+        processor(noise(2, 24, 30, 3).astype(np.float32), do_resize=False)
+        processor(np.zeros((2, 24, 30, 3), np.float32), do_resize=False)
 
 
 @pytest.mark.parametrize(

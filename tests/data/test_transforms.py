@@ -83,6 +83,12 @@ def test_scaled_center_crop_is_in_the_middle_and_no_larger_than_the_frame(height
     assert center_crop_box(height, width, out_size, scale=1 / scale) == whole
 
 
+def test_center_crop_by_hand():
+    assert center_crop_box(256, 340, (224, 224), scale=224 / 256) == Box(16, 58, 224, 224)
+    assert center_crop_box(64, 80, (32, 32), scale=0.9) == Box(3, 11, 58, 58)
+    assert center_crop_box(60, 80, (32, 48)) == Box(3, 0, 53, 80)
+
+
 def smooth_frames(height, width):
     y, x = np.mgrid[:height, :width]
     waves = [128 + 120 * np.sin(x / 9 + c) * np.cos(y / 7) for c in range(3)]

@@ -195,8 +195,8 @@ class VideoMAEImageProcessor:
 
     def to_dict(self) -> dict[str, Any]:
         """The options as JSON has them, with `image_processor_type` for transformers' AutoImageProcessor."""
-        options = dataclasses.asdict(self) | {"resample": int(self.resample)}
-        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options.items()}
+        options = dataclasses.asdict(self).items()
+        plain = {name: list(value) if isinstance(value, tuple) else value for name, value in options}
         return {"image_processor_type": VideoMAEImageProcessor.__name__, **plain}
 
     def save_pretrained(self, directory: str | Path) -> None:
@@ -373,9 +373,9 @@ def _sides(name: str, value: Any, allowed: tuple[tuple[str, ...], ...]) -> dict[
     return {key: sides[key] for key in keys}
 
 
-def _filter(value: Any) -> Image.Resampling:
+def _filter(value: Any) -> int:
     try:
-        return Image.Resampling(value)
+        return Image.Resampling(value).value
     except ValueError:
         known = ", ".join(f"{member.value} ({member.name.lower()})" for member in Image.Resampling)
         raise ValueError(f"resample must be one of Pillow's filters {known}, got {value!r}.") from None
@@ -393,7 +393,7 @@ def _check_alike(what: str, shapes: list[tuple[int, ...]]) -> None:
     if odd is not None:
         raise ValueError(
             f"Video 0 {what.format(*shapes[0])} and video {odd} {what.format(*shapes[odd])}: clips of different sizes "
-            "cannot be one array. Equal them, or process the videos one by one."
+            "cannot be one array. Make them equal, or process the videos one by one."
         )
 
 
