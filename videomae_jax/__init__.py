@@ -2,12 +2,13 @@
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.processor import VideoMAEFeatureExtractor, VideoMAEImageProcessor
-from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEModel
+from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
 __all__ = [
     "VideoMAEConfig",
     "VideoMAEFeatureExtractor",
     "VideoMAEForPreTraining",
+    "VideoMAEForVideoClassification",
     "VideoMAEImageProcessor",
     "VideoMAEModel",
 ]

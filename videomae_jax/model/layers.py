@@ -1,12 +1,27 @@
 """The transformer: attention, MLP, block, and a stack of blocks run by one scan."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from videomae_jax.model.attention import attend
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model.attention import attend, attention_weights, mix
+from videomae_jax.model.dropout import Keys, drop_path, dropout, split_keys
+
+# The functions of config.ACTIVATIONS.
+ACTIVATION = {
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": jax.nn.gelu,
+    "gelu_pytorch_tanh": jax.nn.gelu,
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "relu": jax.nn.relu,
+    "silu": jax.nn.silu,
+}
 
 
 def layer_norm(dim: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -17,10 +32,9 @@ def layer_norm(dim: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
 class QKV(nnx.Module):
     """Query, key and value of every token in one product; the key has no bias (BEiT, V1 modeling_finetune.py)."""
 
-    def __init__(self, dim: int, *, bias: bool, dtype: jnp.dtype, rngs: nnx.Rngs):
-        # The original draws one [D, 3 D] matrix: the fan-out is that of all three.
-        init = jax.nn.initializers.variance_scaling(1.0, "fan_avg", "uniform", in_axis=0, out_axis=(1, 2))
-        self.kernel = nnx.Param(init(rngs.params(), (dim, 3, dim)))
+    def __init__(self, dim: int, *, bias: bool, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
+        # Drawn as one [D, 3 D] matrix, as in the original: xavier's fan-out is that of all three.
+        self.kernel = nnx.Param(kernel_init(rngs.params(), (dim, 3 * dim)).reshape(dim, 3, dim))
         self.q_bias = nnx.Param(jnp.zeros(dim)) if bias else None
         self.v_bias = nnx.Param(jnp.zeros(dim)) if bias else None
         self.dtype = dtype
@@ -36,75 +50,107 @@ class QKV(nnx.Module):
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, dim: int, heads: int, *, qkv_bias: bool, kernel_init: Initializer, dtype, rngs: nnx.Rngs):
-        self.qkv = QKV(dim, bias=qkv_bias, dtype=dtype, rngs=rngs)
-        self.output = nnx.Linear(dim, dim, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        self.heads = heads
+    def __init__(self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
+        dim, how = config.hidden_size, dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.qkv = QKV(dim, bias=config.qkv_bias, **how)
+        self.output = nnx.Linear(dim, dim, **how)
+        self.heads = config.num_attention_heads
+        self.weight_dropout = config.attention_probs_dropout_prob
+        self.output_dropout = config.hidden_dropout_prob
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    def __call__(
+        self, x: Float[Array, "B N D"], keys: Keys = None, *, output_attentions: bool = False
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "B K N N"] | None]:
+        """The tokens' updates and, when asked for, the weights before dropout."""
         B, N, D = x.shape
+        weight_keys, output_keys = split_keys(keys, 2)
         query, key, value = self.qkv(x).reshape(3, B, N, self.heads, D // self.heads)
-        return self.output(attend(query, key, value).reshape(B, N, D))
+        if output_attentions or (keys is not None and self.weight_dropout > 0):
+            weights = attention_weights(query, key)
+            mixed = mix(dropout(weights, self.weight_dropout, weight_keys), value)
+        else:
+            mixed = attend(query, key, value)
+        update = dropout(self.output(mixed.reshape(B, N, D)), self.output_dropout, output_keys)
+        return update, weights if output_attentions else None
 
 
 class Mlp(nnx.Module):
-    """Two linear layers around the exact (erf) GELU."""
+    """Two linear layers around an activation."""
 
-    def __init__(self, dim: int, hidden: int, *, kernel_init: Initializer, dtype, rngs: nnx.Rngs):
-        self.intermediate = nnx.Linear(dim, hidden, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        self.output = nnx.Linear(hidden, dim, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+    def __init__(self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
+        how = dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.intermediate = nnx.Linear(config.hidden_size, config.intermediate_size, **how)
+        self.output = nnx.Linear(config.intermediate_size, config.hidden_size, **how)
+        self.activation = config.hidden_act
+        self.dropout = config.hidden_dropout_prob
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        return self.output(jax.nn.gelu(self.intermediate(x), approximate=False))
+    def __call__(self, x: Float[Array, "B N D"], keys: Keys = None) -> Float[Array, "B N D"]:
+        return dropout(self.output(ACTIVATION[self.activation](self.intermediate(x))), self.dropout, keys)
 
 
 class Block(nnx.Module):
     """Pre-norm transformer block."""
 
-    def __init__(
-        self, dim: int, heads: int, hidden: int, *, eps: float, qkv_bias: bool, kernel_init, dtype, rngs: nnx.Rngs
-    ):
-        self.layernorm_before = layer_norm(dim, eps, rngs)
-        self.attention = Attention(dim, heads, qkv_bias=qkv_bias, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
-        self.layernorm_after = layer_norm(dim, eps, rngs)
-        self.mlp = Mlp(dim, hidden, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+    def __init__(self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
+        how = dict(kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.layernorm_before = layer_norm(config.hidden_size, config.layer_norm_eps, rngs)
+        self.attention = Attention(config, **how)
+        self.layernorm_after = layer_norm(config.hidden_size, config.layer_norm_eps, rngs)
+        self.mlp = Mlp(config, **how)
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
-        x = x + self.attention(self.layernorm_before(x))
-        return x + self.mlp(self.layernorm_after(x))
+    def __call__(
+        self,
+        x: Float[Array, "B N D"],
+        keys: Keys = None,
+        drop_path_rate: Float[Array, ""] | None = None,
+        *,
+        output_attentions: bool = False,
+    ) -> tuple[Float[Array, "B N D"], Float[Array, "B K N N"] | None]:
+        """The tokens after the block and, when asked for, the attention's weights."""
+        attention_keys, first_path_keys, mlp_keys, second_path_keys = split_keys(keys, 4)
+        update, weights = self.attention(self.layernorm_before(x), attention_keys, output_attentions=output_attentions)
+        x = x + drop_path(update, drop_path_rate, first_path_keys)
+        update = self.mlp(self.layernorm_after(x), mlp_keys)
+        return x + drop_path(update, drop_path_rate, second_path_keys), weights
 
 
 class Stack(nnx.Module):
-    """`depth` equal blocks as one, each parameter with a leading axis L: compile time does not grow with depth."""
+    """A config's blocks as one, each parameter with a leading axis L: compile time does not grow with depth."""
 
-    def __init__(
-        self,
-        dim: int,
-        heads: int,
-        hidden: int,
-        depth: int,
-        *,
-        eps: float,
-        qkv_bias: bool,
-        kernel_init: Initializer,
-        dtype: jnp.dtype,
-        rngs: nnx.Rngs,
-    ):
+    def __init__(self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
         def block(key):
-            return Block(
-                dim,
-                heads,
-                hidden,
-                eps=eps,
-                qkv_bias=qkv_bias,
-                kernel_init=kernel_init,
-                dtype=dtype,
-                rngs=nnx.Rngs(key),
-            )
+            return Block(config, kernel_init=kernel_init, dtype=dtype, rngs=nnx.Rngs(key))
 
-        self.layer = jax.vmap(block)(jax.random.split(rngs.params(), depth))
+        self.layer = jax.vmap(block)(jax.random.split(rngs.params(), config.num_hidden_layers))
+        self.depth = config.num_hidden_layers
+        self.drop_path_rate = config.drop_path_rate
 
-    def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
+    def __call__(
+        self,
+        x: Float[Array, "B N D"],
+        keys: Keys = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> tuple[
+        Float[Array, "B N D"], tuple[Float[Array, "B N D"], ...] | None, tuple[Float[Array, "B K N N"], ...] | None
+    ]:
+        """The tokens after the last block; when asked for, those before and after each one, and attention's weights."""
+        rates = jnp.asarray(self.drop_path_rates) if keys is not None and self.drop_path_rate > 0 else None
+        layer_keys = None if keys is None else split_keys(keys, self.depth)
+
         # Rematerialised by block: the backward pass keeps one activation a layer.
-        run = jax.checkpoint(lambda x, block: (block(x), None))
-        return jax.lax.scan(run, x, self.layer)[0]
+        @jax.checkpoint
+        def run(x, layer):
+            block, *randomness = layer
+            after, weights = block(x, *randomness, output_attentions=output_attentions)
+            return after, (x if output_hidden_states else None, weights)
+
+        last, (inputs, weights) = jax.lax.scan(run, x, (self.layer, layer_keys, rates))
+        hidden_states = (*inputs, last) if output_hidden_states else None
+        return last, hidden_states, tuple(weights) if output_attentions else None
+
+    @property
+    def drop_path_rates(self) -> Float[np.ndarray, " L"]:
+        """Of each block: from 0 in the first linearly to the config's in the last (V1 modeling_finetune.py:224)."""
+        return np.linspace(0, self.drop_path_rate, self.depth, dtype=np.float32)

@@ -155,7 +155,8 @@ def resolve_mask(
 
     Raises:
       ValueError: both forms or half a pair given, a mask for another number of clips or tokens, a bool mask under
-        `jit` (its counts must be known before tracing), or one whose rows hide different numbers of tokens.
+        `jit` (its counts must be known before tracing), one whose rows hide different numbers of tokens, or one that
+        leaves none to see. Ids under `jit` are not looked at.
     """
     if bool_masked_pos is None:
         if (visible_ids is None) != (masked_ids is None):
@@ -165,7 +166,11 @@ def resolve_mask(
         for name, ids in (("visible_ids", visible_ids), ("masked_ids", masked_ids)):
             if ids.ndim != 2 or ids.shape[0] != batch:
                 raise ValueError(f"{name} must be [B, tokens] with B = {batch} clips, got {list(ids.shape)}.")
-        return MaskIds(visible_ids, masked_ids)
+            if not isinstance(ids, jax.core.Tracer) and ids.size:
+                lowest, highest = np.asarray(ids).min(), np.asarray(ids).max()
+                if lowest < 0 or highest >= num_patches:
+                    raise ValueError(f"{name} must be in [0, {num_patches - 1}], got {lowest} to {highest}.")
+        return _with_something_to_see(MaskIds(visible_ids, masked_ids))
     if visible_ids is not None or masked_ids is not None:
         raise ValueError("Pass either bool_masked_pos or visible_ids and masked_ids, not both.")
     if isinstance(bool_masked_pos, jax.core.Tracer):
@@ -179,4 +184,10 @@ def resolve_mask(
     counts = np.unique(mask.sum(axis=1))
     if len(counts) != 1:
         raise ValueError(f"Every clip must hide the same number of tokens; bool_masked_pos hides {counts.tolist()}.")
-    return ids_from_mask(mask, int(counts[0]))
+    return _with_something_to_see(ids_from_mask(mask, int(counts[0])))
+
+
+def _with_something_to_see(mask: MaskIds) -> MaskIds:
+    if mask.visible.shape[1] == 0:
+        raise ValueError("The mask hides every token; the encoder needs at least one to see.")
+    return mask

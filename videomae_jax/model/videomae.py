@@ -1,65 +1,47 @@
-"""The VideoMAE models: the encoder, and the masked autoencoder that pre-trains it.
+"""The VideoMAE models: the encoder, the masked autoencoder that pre-trains it, and the classification model.
 
     model = VideoMAEForPreTraining(VideoMAEConfig(), rngs=nnx.Rngs(0))
     output = model(pixel_values, bool_masked_pos)
 
-`pixel_values` are clips `[B T H W C]`, uint8 in [0, 255] or floats normalised with the config's mean and std.
+`pixel_values` are clips `[B T H W C]`, uint8 in [0, 255] or floats normalised with the config's mean and std. They
+may be of any size that the patch divides: the position table is resampled to them from the config's grid.
+
+Numbers are transformers' but for these, which are meant:
+
+- The loss takes pixels back to [0, 1] with the config's `image_mean` and `image_std`; transformers with ImageNet's,
+  whatever its processor did.
+- Raw pixels (`norm_pix_loss=False`) are a target for any number of channels; transformers takes RGB alone.
+- Clips of other sizes are encoded, where transformers fails; rectangular patches can be pre-trained on.
+- `output_attentions` works however attention is computed; transformers needs `attn_implementation="eager"`. With
+  dropout the weights are those before it.
+- New parameters are drawn as the original draws them (`initialisation`).
 """
 
-import functools
-from collections.abc import Callable
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.nn.initializers import Initializer
-from jaxtyping import Array, Bool, Float, Int, Shaped, UInt8
+from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model import initialisation
 from videomae_jax.model import patches as px
+from videomae_jax.model.compiled import cached_jit
+from videomae_jax.model.decoder import VideoMAEDecoder
+from videomae_jax.model.dropout import Keys, clip_keys, dropout, split_keys
+from videomae_jax.model.embeddings import PatchEmbeddings
+from videomae_jax.model.inputs import clip_grid
 from videomae_jax.model.layers import Stack, layer_norm
-from videomae_jax.model.masking import MaskIds, mask_from_ids, resolve_mask
-from videomae_jax.model.outputs import VideoMAEForPreTrainingOutput, VideoMAEModelOutput
+from videomae_jax.model.losses import check_labels, classification_loss, masked_loss, token_errors
+from videomae_jax.model.masking import MaskIds, resolve_mask
+from videomae_jax.model.outputs import VideoClassifierOutput, VideoMAEForPreTrainingOutput, VideoMAEModelOutput
 from videomae_jax.model.positions import position_table
 from videomae_jax.weights.pretrained import PretrainedMixin
 
-# PyTorch's default for Linear and Conv layers, U(+-1/sqrt(fan_in)): what the original leaves untouched.
-torch_default = jax.nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
-xavier = jax.nn.initializers.xavier_uniform()
-
-
-def cached_jit(method: Callable) -> Callable:
-    """Runs a method of a module under one jitted function, shared by all modules of the same structure.
-
-    An eager `lax.scan` compiles again at every call; notebooks live on eager calls.
-    """
-
-    @functools.partial(jax.jit, static_argnums=0)
-    def run(graphdef, params, *args):
-        return method(nnx.merge(graphdef, params), *args)
-
-    @functools.wraps(method)
-    def call(self, *args):
-        graphdef, state = nnx.split(self)
-        return run(graphdef, nnx.to_pure_dict(state), *args)
-
-    return call
-
-
-class PatchEmbeddings(nnx.Module):
-    """A linear map of each token's pixels: the original's strided Conv3d, on the tokens wanted only."""
-
-    def __init__(self, patch_dim: int, dim: int, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        def bias_init(key, shape, dtype=jnp.float32):
-            bound = patch_dim**-0.5
-            return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-        self.projection = nnx.Linear(
-            patch_dim, dim, kernel_init=torch_default, bias_init=bias_init, dtype=dtype, rngs=rngs
-        )
-
-    def __call__(self, patches: Float[Array, "B V P"]) -> Float[Array, "B V D"]:
-        return self.projection(patches)
+Clips = UInt8[Array, "B T H W C"] | Float[Array, "B T H W C"]
 
 
 class VideoMAEModel(PretrainedMixin, nnx.Module):
@@ -68,87 +50,89 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
     Args:
       config: shape and behaviour.
       dtype: compute dtype of the matrix products; parameters, LayerNorm and softmax stay fp32.
+      kernel_init: how the blocks' matrices are drawn.
       rngs: source of the initial parameters, drawn as the original draws them.
     """
 
-    def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: VideoMAEConfig,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        kernel_init: Initializer = initialisation.xavier,
+        rngs: nnx.Rngs,
+    ):
         self.config = config
         self.dtype = dtype
         self.embeddings = PatchEmbeddings(config.patch_dim, config.hidden_size, dtype=dtype, rngs=rngs)
-        self.encoder = Stack(
-            config.hidden_size,
-            config.num_attention_heads,
-            config.intermediate_size,
-            config.num_hidden_layers,
-            eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            kernel_init=xavier,
-            dtype=dtype,
-            rngs=rngs,
-        )
+        self.encoder = Stack(config, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
         # As in Hugging Face: a model that pools by mean has its norm (fc_norm) after the pooling.
         has_norm = not config.use_mean_pooling
         self.layernorm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs) if has_norm else None
 
     def __call__(
         self,
-        pixel_values: UInt8[Array, "B T H W C"] | Float[Array, "B T H W C"],
+        pixel_values: Clips,
         bool_masked_pos: Bool[Array, "B N"] | None = None,
         *,
         visible_ids: Int[Array, "B V"] | None = None,
         masked_ids: Int[Array, "B M"] | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        key: Key[Array, "*B"] | None = None,
     ) -> VideoMAEModelOutput:
         """Encodes all tokens, or only the visible ones when a mask is given (as a bool mask or as ids).
 
+        Args:
+          pixel_values: clips of any T, H and W that the patch divides.
+          bool_masked_pos: True where a token is hidden.
+          visible_ids, masked_ids: the same mask as ids.
+          output_hidden_states: whether to return the tokens before and after each block.
+          output_attentions: whether to return each block's attention weights.
+          key: for dropout and drop path, one for all or one a clip; None for inference, without them.
+
         Raises:
-          ValueError: clips of another shape than the config's, or an unusable mask (`masking.resolve_mask`).
+          ValueError: unusable clips (`inputs.clip_grid`), mask (`masking.resolve_mask`) or key (`dropout.clip_keys`).
         """
-        check_pixel_values(self.config, pixel_values)
-        sizes = dict(batch=pixel_values.shape[0], num_patches=self.config.num_patches)
-        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, **sizes)
-        return self._encode(pixel_values, None if mask is None else mask.visible)
+        batch, num_patches = len_and_tokens(self.config, pixel_values)
+        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, batch=batch, num_patches=num_patches)
+        return self._encode(
+            pixel_values,
+            None if mask is None else mask.visible,
+            clip_keys(key, batch),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
 
     @cached_jit
-    def _encode(self, pixel_values, visible_ids):
+    def _encode(self, pixel_values, visible_ids, keys, **flags):
         patches = px.patchify(pixel_values, self.config.patch)
-        return VideoMAEModelOutput(last_hidden_state=self.encode_patches(patches, visible_ids))
+        return self.encode_patches(patches, clip_grid(self.config, pixel_values), visible_ids, keys, **flags)
 
     def encode_patches(
-        self, patches: Shaped[Array, "B N P"], visible_ids: Int[Array, "B V"] | None
-    ) -> Float[Array, "B V D"]:
+        self,
+        patches: Shaped[Array, "B N P"],
+        grid: tuple[int, int, int],
+        visible_ids: Int[Array, "B V"] | None = None,
+        keys: Keys = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+    ) -> VideoMAEModelOutput:
         """Gathers the visible tokens' pixels first, then embeds and encodes them: hidden tokens cost nothing."""
         config = self.config
-        positions = position_table(config.position_embedding_type, config.grid, config.hidden_size)[None]
+        positions = positions_of(config, grid, config.hidden_size)[None]
         if visible_ids is not None:
             patches = gather(patches, visible_ids)
             positions = jnp.asarray(positions)[0][visible_ids]
         x = self.embeddings(px.normalize(patches, config.pixel_mean, config.pixel_std))
-        x = self.encoder(x + positions.astype(self.dtype))
-        return x if self.layernorm is None else self.layernorm(x)
-
-
-class VideoMAEDecoder(nnx.Module):
-    """The narrow decoder and its pixel head (V1 modeling_pretrain.py:121-185)."""
-
-    def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs):
-        self.decoder_layers = Stack(
-            config.decoder_hidden_size,
-            config.decoder_num_attention_heads,
-            config.decoder_intermediate_size,
-            config.decoder_num_hidden_layers,
-            eps=config.layer_norm_eps,
-            qkv_bias=config.qkv_bias,
-            kernel_init=xavier,
-            dtype=dtype,
-            rngs=rngs,
+        x, hidden_states, attentions = self.encoder(
+            x + positions.astype(self.dtype),
+            keys,
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
         )
-        self.norm = layer_norm(config.decoder_hidden_size, config.decoder_norm_eps, rngs)
-        self.head = nnx.Linear(config.decoder_hidden_size, config.patch_dim, kernel_init=xavier, dtype=dtype, rngs=rngs)
-
-    def __call__(self, x: Float[Array, "B V+M E"], num_masked: int) -> Float[Array, "B M P"]:
-        """Predicts the pixels of the last `num_masked` tokens."""
-        x = self.decoder_layers(x)[:, -num_masked:]
-        return self.head(self.norm(x)).astype(jnp.float32)
+        return VideoMAEModelOutput(x if self.layernorm is None else self.layernorm(x), hidden_states, attentions)
 
 
 class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
@@ -162,56 +146,63 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
             config.hidden_size,
             config.decoder_hidden_size,
             use_bias=False,
-            kernel_init=torch_default,  # the original's top-level module never applies its initialisation
+            kernel_init=initialisation.torch_default,  # the original's top-level module never applies its own
             dtype=dtype,
             rngs=rngs,
         )
-        # Cut at one standard deviation, as the original cuts it.
-        mask_token_init: Initializer = jax.nn.initializers.truncated_normal(0.02, lower=-1.0, upper=1.0)
-        self.mask_token = nnx.Param(mask_token_init(rngs.params(), (config.decoder_hidden_size,)))
+        self.mask_token = nnx.Param(initialisation.mask_token(rngs.params(), (config.decoder_hidden_size,)))
         self.decoder = VideoMAEDecoder(config, dtype=dtype, rngs=rngs)
 
     def __call__(
         self,
-        pixel_values: UInt8[Array, "B T H W C"] | Float[Array, "B T H W C"],
+        pixel_values: Clips,
         bool_masked_pos: Bool[Array, "B N"] | None = None,
         *,
         visible_ids: Int[Array, "B V"] | None = None,
         masked_ids: Int[Array, "B M"] | None = None,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        key: Key[Array, "*B"] | None = None,
     ) -> VideoMAEForPreTrainingOutput:
         """Encodes the visible tokens, predicts the pixels of the masked ones and compares.
 
         The mask is either `bool_masked_pos`, True where hidden, or ids. When `masked_ids` share tokens with
-        `visible_ids` (V2's dual masking), those are decoded but not counted in the loss.
+        `visible_ids` (V2's dual masking), those are decoded but not counted in the loss. The other arguments are those
+        of `VideoMAEModel`; hidden states and attentions are the encoder's.
 
         Raises:
-          ValueError: no mask, an empty or unusable one (`masking.resolve_mask`), or clips of another shape than the
-            config's.
+          ValueError: no mask or one that hides nothing, and what `VideoMAEModel` raises.
         """
-        check_pixel_values(self.config, pixel_values)
-        sizes = dict(batch=pixel_values.shape[0], num_patches=self.config.num_patches)
-        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, **sizes)
+        batch, num_patches = len_and_tokens(self.config, pixel_values)
+        mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, batch=batch, num_patches=num_patches)
         if mask is None or mask.masked.shape[1] == 0:
             raise ValueError(
                 "Pre-training needs a mask that hides tokens: pass bool_masked_pos, or visible_ids and masked_ids."
             )
-        return self._reconstruct(pixel_values, mask)
+        return self._reconstruct(
+            pixel_values,
+            mask,
+            clip_keys(key, batch),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
 
     @cached_jit
-    def _reconstruct(self, pixel_values, mask: MaskIds):
-        config = self.config
+    def _reconstruct(self, pixel_values, mask: MaskIds, keys, **flags):
+        config, grid = self.config, clip_grid(self.config, pixel_values)
+        encoder_keys, decoder_keys = split_keys(keys, 2)
         patches = px.patchify(pixel_values, config.patch)
-        encoded = self.encoder_to_decoder(self.videomae.encode_patches(patches, mask.visible))
+        encoder = self.videomae.encode_patches(patches, grid, mask.visible, encoder_keys, **flags)
+        encoded = self.encoder_to_decoder(encoder.last_hidden_state)
 
-        positions = position_table(config.position_embedding_type, config.grid, config.decoder_hidden_size)
-        positions = jnp.asarray(positions, self.dtype)
+        positions = jnp.asarray(positions_of(config, grid, config.decoder_hidden_size), self.dtype)
         hidden = self.mask_token[...].astype(self.dtype) + positions[mask.masked]
         tokens = jnp.concatenate([encoded + positions[mask.visible], hidden], axis=1)
-        predicted = self.decoder(tokens, num_masked=mask.masked.shape[1])
+        predicted = self.decoder(tokens, mask.masked.shape[1], decoder_keys)
 
         targets = self.targets(gather(patches, mask.masked))
-        loss = masked_loss(token_errors(predicted, targets), mask, config.num_patches)
-        return VideoMAEForPreTrainingOutput(loss=loss, logits=predicted)
+        loss = masked_loss(token_errors(predicted, targets), mask, math.prod(grid))
+        return VideoMAEForPreTrainingOutput(loss, predicted, encoder.hidden_states, encoder.attentions)
 
     def targets(self, patches: Shaped[Array, "B M P"]) -> Float[Array, "B M P"]:
         """What the decoder is to predict of these tokens' pixels, fp32."""
@@ -220,42 +211,86 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         return px.pixel_targets(pixels, config.num_channels, config.norm_pix_loss)
 
 
-def masked_loss(errors: Float[Array, "B M"], mask: MaskIds, num_patches: int) -> Float[Array, ""]:
-    """The mean of the tokens' errors over those that are decoded and that the encoder did not see.
+class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
+    """The encoder with a linear head for classes or numbers (V1 modeling_finetune.py:173-306).
 
-    With one mask that is all of them (V1 engine_for_pretraining.py:57-60); with two, the sum over the tokens that are
-    hidden and decoded, divided by their number in the whole batch (V2 engine_for_pretraining.py:97-113).
+    With `use_mean_pooling` the head sees the normed mean of all tokens, otherwise the normed first one, which is what
+    transformers does. A new model is drawn as the original's for fine-tuning: matrices with deviation
+    `initializer_range`, the head's a thousandth of that, so that it starts as one that cannot tell classes apart.
     """
-    weights = hidden_weights(mask, num_patches)
-    return (weights * errors).sum() / jnp.maximum(weights.sum(), 1)  # two masks may leave nothing to count
+
+    def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+        self.config = config
+        self.dtype = dtype
+        # The original truncates at +-2, a hundred deviations.
+        normal = jax.nn.initializers.normal
+        self.videomae = VideoMAEModel(config, dtype=dtype, kernel_init=normal(config.initializer_range), rngs=rngs)
+        pools = config.use_mean_pooling
+        self.fc_norm = layer_norm(config.hidden_size, config.head_norm_eps, rngs) if pools else None
+        self.classifier = nnx.Linear(
+            config.hidden_size, config.num_labels, kernel_init=normal(1e-3 * config.initializer_range), rngs=rngs
+        )
+
+    def __call__(
+        self,
+        pixel_values: Clips,
+        labels: Shaped[Array, "B *num_labels"] | None = None,
+        *,
+        output_hidden_states: bool = False,
+        output_attentions: bool = False,
+        key: Key[Array, "*B"] | None = None,
+    ) -> VideoClassifierOutput:
+        """Scores each clip and, where labels are given, says how wrong that is.
+
+        The loss is that of the config's `problem_type`. Without one, a model of one number is for regression, and
+        otherwise integers are classes `[B]` and floats several classes a clip, `[B num_labels]` in [0, 1]. Where the
+        problem takes floats (regression, a stated `multi_label_classification`), integers are taken as such.
+
+        Args:
+          pixel_values: clips of any T, H and W that the patch divides.
+          labels: -100 is a class that does not count.
+          output_hidden_states, output_attentions, key: those of `VideoMAEModel`.
+
+        Raises:
+          ValueError: unusable labels (`losses.check_labels`), and what `VideoMAEModel` raises.
+        """
+        batch, _ = len_and_tokens(self.config, pixel_values)
+        if labels is not None:
+            labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+            check_labels(self.config, labels, batch)
+        return self._classify(
+            pixel_values,
+            labels,
+            clip_keys(key, batch),
+            output_hidden_states=output_hidden_states,
+            output_attentions=output_attentions,
+        )
+
+    @cached_jit
+    def _classify(self, pixel_values, labels, keys, **flags):
+        config = self.config
+        encoder_keys, head_keys = split_keys(keys, 2)
+        patches = px.patchify(pixel_values, config.patch)
+        grid = clip_grid(config, pixel_values)
+        encoder = self.videomae.encode_patches(patches, grid, None, encoder_keys, **flags)
+        tokens = encoder.last_hidden_state
+        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(axis=1, dtype=jnp.float32))
+        logits = self.classifier(dropout(pooled, config.head_dropout_prob, head_keys))
+        loss = None if labels is None else classification_loss(config, logits, labels)
+        return VideoClassifierOutput(loss, logits, encoder.hidden_states, encoder.attentions)
 
 
-def hidden_weights(mask: MaskIds, num_patches: int) -> Float[Array, "B M"]:
-    """1 for decoded tokens that the encoder did not see, 0 for those it did."""
-    hidden = ~mask_from_ids(mask.visible, num_patches)
-    return jnp.take_along_axis(hidden, mask.masked, axis=1).astype(jnp.float32)
+def len_and_tokens(config: VideoMAEConfig, pixel_values: Clips) -> tuple[int, int]:
+    """B and N of these clips; errors as in `inputs.clip_grid`."""
+    grid = clip_grid(config, pixel_values)
+    return len(pixel_values), math.prod(grid)
 
 
-def token_errors(predicted: Float[Array, "B M P"], targets: Float[Array, "B M P"]) -> Float[Array, "B M"]:
-    """Mean squared error of each token's pixels."""
-    return jnp.mean((predicted - targets) ** 2, axis=-1)
+def positions_of(config: VideoMAEConfig, grid: tuple[int, int, int], dim: int) -> Float[np.ndarray, "N D"]:
+    """The config's position table for a grid of tokens."""
+    return position_table(config.position_embedding_type, grid, dim, config.native_grid)
 
 
 def gather(patches: Shaped[Array, "B N P"], ids: Int[Array, "B M"]) -> Shaped[Array, "B M P"]:
     """Each clip's tokens at its ids."""
     return jnp.take_along_axis(patches, ids[:, :, None], axis=1)
-
-
-def check_pixel_values(config: VideoMAEConfig, pixel_values: Array) -> None:
-    """Raises a ValueError unless these are clips `[B T H W C]` of the config's shape."""
-    wanted = (*config.clip_size, config.num_channels)
-    shape = tuple(pixel_values.shape)
-    if len(shape) == 5 and shape[1:] == wanted:
-        return
-    frames, height, width, channels = wanted
-    orders = {
-        (frames, channels, height, width): "(0, 1, 3, 4, 2)",
-        (channels, frames, height, width): "(0, 2, 3, 4, 1)",
-    }
-    hint = f" These look channels first; use pixel_values.transpose{orders[shape[1:]]}." if shape[1:] in orders else ""
-    raise ValueError(f"pixel_values must be [B T H W C] = [B {' '.join(map(str, wanted))}], got {list(shape)}.{hint}")
