@@ -274,6 +274,13 @@ def test_constant_bool_mask_under_jit_is_concrete_enough():
         (dict(masked_ids=MASKED), "only one of them"),
         (dict(visible_ids=VISIBLE[:1], masked_ids=MASKED), r"visible_ids .* B = 2 clips, got \[1, 1\]"),
         (dict(visible_ids=VISIBLE, masked_ids=MASKED[0]), r"masked_ids .* B = 2 clips, got \[3\]"),
+        (dict(visible_ids=VISIBLE, masked_ids=MASKED + 1), r"masked_ids must be in \[0, 3\], got 1 to 4"),
+        (
+            dict(visible_ids=jnp.asarray(VISIBLE) - 2, masked_ids=MASKED),
+            r"visible_ids must be in \[0, 3\], got -1 to 1",
+        ),
+        (dict(bool_masked_pos=np.ones((2, 4), bool)), "hides every token"),
+        (dict(visible_ids=VISIBLE[:, :0], masked_ids=MASKED), "hides every token"),
     ],
 )
 def test_unusable_mask_of_a_caller_is_an_error(given_mask, message):

@@ -7,10 +7,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
+from videomae_jax import (
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEModel,
+)
 from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD
-from videomae_jax.model.masking import MaskIds, Masking, mask_from_ids
-from videomae_jax.model.videomae import masked_loss
+from videomae_jax.model.masking import Masking, mask_from_ids
+from videomae_jax.model.patches import patchify
 
 TINY = VideoMAEConfig(
     image_size=32,
@@ -63,7 +68,7 @@ def normalized(clips):
 def token_cubes(clips):
     """[B, t, h, w, frames, height, width, C] in float64 and in [0, 1]."""
     B, (t, h, w), (u, p, q) = len(clips), TINY.grid, TINY.patch
-    return (clips / 255).reshape(B, t, u, h, p, w, q, 3).transpose(0, 1, 3, 5, 2, 4, 6, 7)
+    return (clips / 255).reshape(B, t, u, h, p, w, q, -1).transpose(0, 1, 3, 5, 2, 4, 6, 7)
 
 
 def oracle_errors(clips, logits, decoded, norm_pix=True):
@@ -73,7 +78,7 @@ def oracle_errors(clips, logits, decoded, norm_pix=True):
         inside = (4, 5, 6)  # every channel by itself
         deviation = cubes.std(axis=inside, keepdims=True, ddof=1)
         cubes = (cubes - cubes.mean(axis=inside, keepdims=True)) / (deviation + 1e-6)
-    targets = cubes.reshape(len(clips), TINY.num_patches, TINY.patch_dim)
+    targets = cubes.reshape(len(clips), TINY.num_patches, -1)
     targets = np.stack([clip[tokens] for clip, tokens in zip(targets, decoded, strict=True)])
     return ((np.asarray(logits, np.float64) - targets) ** 2).mean(axis=-1)
 
@@ -198,14 +203,24 @@ def test_position_kinds_give_different_models(clips, ids):
 
 
 def test_second_eager_call_compiles_nothing(clips, ids):
-    model = pretraining_model(hidden_size=48)  # a width of its own, so that the first call has to compile
-    mask = np.asarray(mask_from_ids(ids.masked, 64))
-    with compilations() as first:
-        model(clips, mask), model.videomae(clips, mask)
-    assert len(first) >= 2
-    with compilations() as second:
-        model(clips, mask), model.videomae(clips, mask)
-    assert second == []
+    config = dataclasses.replace(TINY, hidden_size=48, num_hidden_layers=1)  # of its own: the first call has to compile
+    model = VideoMAEForPreTraining(config, rngs=nnx.Rngs(0))
+    classifier = VideoMAEForVideoClassification(config, rngs=nnx.Rngs(0))
+    mask, labels = np.asarray(mask_from_ids(ids.masked, 64)), np.array([0, 1])
+    calls = (
+        lambda: model(clips, mask),
+        lambda: model.videomae(clips, mask),
+        lambda: model(clips, mask, output_hidden_states=True, key=jax.random.key(0)),
+        lambda: classifier(clips),
+        lambda: classifier(clips, labels, output_attentions=True),
+    )
+    for call in calls:
+        with compilations() as first:
+            call()
+        assert first
+        with compilations() as second:
+            call()
+        assert second == []
 
 
 def test_another_model_of_the_same_config_compiles_nothing(model, clips, ids):
@@ -269,19 +284,54 @@ def test_targets_stay_fp32_in_a_bfloat16_model(clips, ids):
     np.testing.assert_allclose(output.loss, expected, rtol=1e-5)
 
 
-def test_outputs_are_read_by_attribute_name_and_position(model, clips, ids):
-    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
-    assert output.loss is output["loss"] is output[0]
-    assert output.logits is output["logits"] is output[1]
-    assert output.to_tuple() == (output.loss, output.logits)
-    encoded = model.videomae(clips)
-    assert encoded[0] is encoded["last_hidden_state"]
+def test_what_is_not_asked_for_is_not_computed(model, clips, ids):
+    """All attention weights of a stack, [L B K V V], are in the program only for those who want them."""
+
+    def program(**flags):
+        def run(video):
+            return model(video, visible_ids=ids.visible, masked_ids=ids.masked, **flags)
+
+        return jax.jit(run).lower(clips).as_text()
+
+    weights, tokens = "2x2x2x16x16x", "2x2x16x32x"  # L B K V V, L B V D
+    assert weights not in program() and tokens not in program()
+    assert tokens in program(output_hidden_states=True) and weights not in program(output_hidden_states=True)
+    assert weights in program(output_attentions=True) and tokens not in program(output_attentions=True)
 
 
-def test_outputs_are_pytrees(model, clips, ids):
-    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
-    doubled = jax.tree.map(lambda leaf: 2 * leaf, output)
-    assert doubled.loss == 2 * output.loss
+def test_asking_for_more_changes_nothing(model, clips, ids):
+    plain = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
+    full = model(
+        clips, visible_ids=ids.visible, masked_ids=ids.masked, output_hidden_states=True, output_attentions=True
+    )
+    assert plain.hidden_states is None and plain.attentions is None
+    np.testing.assert_allclose(full.logits, plain.logits, atol=2e-6)
+    assert [x.shape for x in full.hidden_states] == 3 * [(2, 16, 32)]
+    assert [x.shape for x in full.attentions] == 2 * [(2, 2, 16, 16)]
+    for weights in full.attentions:
+        np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_attentions_of_a_bfloat16_model_are_fp32(clips, ids):
+    output = pretraining_model(jnp.bfloat16).videomae(
+        clips, visible_ids=ids.visible, masked_ids=ids.masked, output_attentions=True
+    )
+    assert {weights.dtype for weights in output.attentions} == {jnp.dtype(jnp.float32)}
+
+
+@pytest.mark.parametrize("norm_pix", [True, False])
+@pytest.mark.parametrize("channels", [1, 3, 7])
+def test_targets_of_any_channels_are_of_the_true_pixels(channels, norm_pix):
+    """From bytes, and from floats normalised with statistics of the data set's own."""
+    rng = np.random.default_rng(0)
+    mean, std = tuple(rng.uniform(0.3, 0.6, channels).tolist()), tuple(rng.uniform(0.1, 0.4, channels).tolist())
+    statistics = dict(num_channels=channels, image_mean=mean, image_std=std)
+    model = nnx.eval_shape(lambda: pretraining_model(norm_pix_loss=norm_pix, **statistics))
+    pixels = rng.integers(0, 256, (2, *TINY.clip_size, channels)).astype(np.uint8)
+    everything = np.tile(np.arange(64), (2, 1))
+    for clips in (pixels, ((pixels / 255 - mean) / std).astype(np.float32)):
+        targets = model.targets(patchify(clips, TINY.patch))
+        assert oracle_errors(pixels, targets, everything, norm_pix).max() < 1e-10
 
 
 def test_models_of_one_seed_are_identical_and_of_two_differ():
@@ -303,25 +353,11 @@ def test_unusable_mask_is_an_error_of_the_call(model, clips):
         model.videomae(clips, visible_ids=np.zeros((2, 1), int))
 
 
-@pytest.mark.parametrize("shape", [(2, 8, 32, 40, 3), (2, 4, 32, 32, 3), (2, 8, 32, 32, 1), (8, 32, 32, 3)], ids=str)
-def test_clips_of_another_shape_are_an_error_that_names_both(model, ids, shape):
-    for call in (model, model.videomae):
-        with pytest.raises(ValueError) as error:
-            call(np.zeros(shape, np.uint8), visible_ids=ids.visible, masked_ids=ids.masked)
-        assert str(error.value) == f"pixel_values must be [B T H W C] = [B 8 32 32 3], got {list(shape)}."
-
-
-def test_channels_first_clips_are_told_how_to_be_transposed(model, clips, ids):
-    channels_first = clips.transpose(0, 1, 4, 2, 3)
-    with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 1, 3, 4, 2\)"):
-        model(channels_first, visible_ids=ids.visible, masked_ids=ids.masked)
-    assert channels_first.transpose(0, 1, 3, 4, 2).shape == clips.shape
-    originals_order = clips.transpose(0, 4, 1, 2, 3)
-    with pytest.raises(ValueError, match=r"channels first; use pixel_values.transpose\(0, 2, 3, 4, 1\)"):
-        model(originals_order, visible_ids=ids.visible, masked_ids=ids.masked)
-    assert originals_order.transpose(0, 2, 3, 4, 1).shape == clips.shape
-
-
-def test_two_masks_that_leave_nothing_to_count_give_zero_and_no_nan():
-    visible = np.array([[0, 3]])
-    assert float(masked_loss(np.ones((1, 2), np.float32), MaskIds(visible, visible), num_patches=4)) == 0.0
+@pytest.mark.parametrize("call", ["pretraining", "encoder", "classification"])
+def test_unusable_clips_are_an_error_of_the_call(model, ids, call):
+    clips = np.zeros((2, 8, 32, 30, 3), np.uint8)
+    with pytest.raises(ValueError, match="width, 30, must be a multiple of the patch's 8"):
+        if call == "classification":
+            VideoMAEForVideoClassification(TINY, rngs=nnx.Rngs(0))(clips)
+        else:
+            {"pretraining": model, "encoder": model.videomae}[call](clips, np.zeros((2, 60), bool))
