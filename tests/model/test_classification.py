@@ -10,6 +10,7 @@ from flax.traverse_util import flatten_dict
 
 from videomae_jax import VideoMAEConfig, VideoMAEForVideoClassification, VideoMAEModel
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = VideoMAEConfig(
     image_size=16,
     patch_size=8,

@@ -11,6 +11,7 @@ from scipy.stats import ks_2samp
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 D, H, E, F = 64, 160, 48, 112  # encoder's and decoder's width, each with its MLP's
 P = 2 * 16 * 16 * 3
 CONFIG = VideoMAEConfig(

@@ -11,6 +11,7 @@ from transformers.models.videomae.modeling_videomae import get_sinusoid_encoding
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
 from videomae_jax.model.positions import position_table, resample
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 GRID, DIM = (3, 4, 5), 64
 TIME, HEIGHT, WIDTH = slice(0, 16), slice(16, 40), slice(40, 64)  # a quarter of the columns, and twice three eighths
 

@@ -35,7 +35,7 @@ def test_loss_is_of_the_true_pixels_whatever_the_processors_statistics(tmp_path)
     expected = loss_of_true_pixels(config, output.logits, pixels, mask)
     np.testing.assert_allclose(output.loss, expected, rtol=1e-5)
     np.testing.assert_allclose(ours(pixels, mask).loss, expected, rtol=1e-5)
-    assert abs(float(other.loss) / expected - 1) > 1e-3
+    assert abs(other.loss.item() / expected - 1) > 1e-3
 
 
 def test_raw_gray_pixels_are_a_target(tmp_path):
@@ -54,9 +54,8 @@ def test_raw_gray_pixels_are_a_target(tmp_path):
 def test_attentions_need_no_other_way_of_computing_attention(tmp_path):
     """transformers' default, sdpa, has none to return."""
     ours, theirs = ours_and_theirs(SMALL, tmp_path, attention="sdpa")
-    clips, mask = inputs(SMALL)
-    with pytest.raises(IndexError):
-        theirs.videomae(as_torch(clips), output_attentions=True)
+    clips, _ = inputs(SMALL)
+    assert theirs.videomae(as_torch(clips), output_attentions=True).attentions == ()
     eager = noisy_theirs(SMALL, VideoMAEForPreTraining).videomae(as_torch(clips), output_attentions=True)
     assert distance(ours.videomae(clips, output_attentions=True).attentions[0], eager.attentions[0]) < 1e-5
 

@@ -15,11 +15,12 @@ from einops import rearrange
 from flax import nnx
 from transformers.activations import ACT2FN
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
+from videomae_jax import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.config import ACTIVATIONS
 from videomae_jax.model import attention, layers
 from videomae_jax.model.layers import ACTIVATION
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TOLERANCE = 1e-5
 CHANGES = {
     "square": {},
@@ -37,7 +38,7 @@ LABELS = np.array([1, -100, 2])
 
 @pytest.fixture(scope="module", params=CHANGES.values(), ids=CHANGES)
 def config(request):
-    return TINY.adapt(**request.param)
+    return TINY.adapt(position_grid=None, **request.param)
 
 
 @pytest.fixture(scope="module")
@@ -317,23 +318,3 @@ def test_another_number_of_heads_is_a_thousand_tolerances(classifiers, tmp_path)
     ours.save_pretrained(tmp_path)
     faulty = VideoMAEForVideoClassification.from_pretrained(tmp_path, num_attention_heads=8)
     assert distance(faulty(clips).logits, theirs(as_torch(clips)).logits) > 1000 * TOLERANCE
-
-
-@pytest.mark.full
-@pytest.mark.parametrize("kind", [VideoMAEForPreTraining, VideoMAEForVideoClassification])
-def test_a_base_model_is_the_same(kind, tmp_path):
-    """Noise as large in a sum of 768 terms as elsewhere in one of 32."""
-    config = VideoMAEConfig(use_mean_pooling=kind is VideoMAEForVideoClassification, num_labels=400)
-    ours, theirs = ours_and_theirs(config, tmp_path, kind, noise=0.3 * (32 / 768) ** 0.5)
-    clips, mask = inputs(config, batch=1)
-    flags = dict(output_hidden_states=True)
-    with torch.no_grad():
-        if kind is VideoMAEForPreTraining:
-            output, expected = ours(clips, mask, **flags), theirs(*as_torch(clips, mask), **flags)
-        else:
-            label = np.array([7])
-            output, expected = ours(clips, label, **flags), theirs(as_torch(clips), torch.tensor(label), **flags)
-    for mine, wanted in zip(output.hidden_states, expected.hidden_states, strict=True):
-        assert_close(mine, wanted, 1e-4)
-    assert_close(output.logits, expected.logits, 1e-4)
-    assert_close(output.loss, expected.loss, 1e-4)

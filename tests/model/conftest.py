@@ -1,0 +1,17 @@
+"""What the tests of the models share."""
+
+from collections.abc import Iterator
+
+import jax
+import pytest
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Programs that are compiled in half the time and run without XLA's optimisations, for modules with many of them.
+
+    The modules without it compile as users do.
+    """
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
