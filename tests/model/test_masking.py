@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from videomae_jax.model.masking import Mask, Masking, ids_from_mask, mask_from_ids, resolve_mask
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 GRID = (8, 14, 14)
 seeds = st.integers(0, 2**31 - 1)
 # Every new shape compiles, hence few examples on few grids.

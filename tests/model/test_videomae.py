@@ -17,6 +17,7 @@ from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae_jax.model.masking import Masking, mask_from_ids
 from videomae_jax.model.patches import patchify
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 TINY = VideoMAEConfig(
     image_size=32,
     patch_size=8,
