@@ -2,24 +2,64 @@
 
 import re
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import transformers
 from flax import nnx
+from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
+from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_example_runs(tmp_path, monkeypatch, capsys):
+LABELS = ["abseiling", "eating spaghetti", "juggling balls", "playing cello", "surfing water", "zumba"]
+
+
+def examples():
+    """The README's blocks of Python by what they use."""
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    return {re.search(r"VideoMAEFor\w+", block).group(): block for block in blocks}
+
+
+def run(block, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_example_of_a_checkpoint_names_what_a_video_shows(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "checkpoints" / "videomae-base-finetuned-kinetics"
+    config = transformers.VideoMAEConfig(
+        image_size=32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, id2label=dict(enumerate(LABELS))
+    )
+    transformers.VideoMAEForVideoClassification(config).save_pretrained(folder)
+    VideoMAEImageProcessorPil(size=32, crop_size=32).save_pretrained(folder)
+    write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8), fps=24)
+    block = examples()["VideoMAEForVideoClassification"]
+    assert len(block.splitlines()) <= 10
+    run(block, tmp_path, monkeypatch)
+    lines = capsys.readouterr().out.splitlines()
+    shares = [float(line.split("% ")[0]) for line in lines]
+    assert len(lines) == 5 and {line.split("% ")[1] for line in lines} < set(LABELS)
+    assert shares == sorted(shares, reverse=True) and 5 / 6 < sum(shares) / 100 < 1
+
+
+def test_the_example_of_a_run_reconstructs(tmp_path, monkeypatch, capsys):
     config = VideoMAEConfig.from_size("tiny", image_size=32, num_frames=4)
     VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "runs" / "quickstart" / "model")
-    monkeypatch.chdir(tmp_path)
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    exec(compile(code, "README.md", "exec"), {})
+    run(examples()["VideoMAEForPreTraining"], tmp_path, monkeypatch)
     assert "(1, 16, 384)" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", re.findall(r"    python -m ([\w.]+)", README))
+def test_every_module_that_is_a_command_is_there(command):
+    assert subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True).returncode == 0
 
 
 def test_the_table_has_every_recipe_and_its_options():
