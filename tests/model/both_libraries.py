@@ -8,12 +8,7 @@ import numpy as np
 import torch
 import transformers
 
-from videomae_jax import (
-    VideoMAEConfig,
-    VideoMAEForPreTraining,
-    VideoMAEForVideoClassification,
-    VideoMAEModel,
-)
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
 from videomae_jax.model.masking import Masking, mask_from_ids
 
 TINY = VideoMAEConfig(
@@ -72,6 +67,3 @@ def distance(ours, theirs) -> float:
     theirs = theirs.detach().numpy()
     assert ours.shape == theirs.shape
     return float(abs(np.asarray(ours) - theirs).max() / abs(theirs).max())
-
-
-KINDS = (VideoMAEModel, VideoMAEForPreTraining, VideoMAEForVideoClassification)

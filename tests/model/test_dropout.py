@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from videomae_jax import VideoMAEConfig, VideoMAEForVideoClassification
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.model.dropout import clip_keys, drop_path, dropout, split_keys
 from videomae_jax.model.initialisation import xavier
 from videomae_jax.model.layers import Stack
@@ -136,6 +136,20 @@ def test_each_branch_is_dropped_at_its_blocks_rate(states):
     for before, after, rate in zip(states[:-1], states[1:], (0, 0.4, 0.8), strict=True):
         unchanged = float((after == before).all(axis=(1, 2)).mean())
         assert abs(unchanged - rate**2) <= 5 * np.sqrt(rate**2 * (1 - rate**2) / 3000)
+
+
+def test_blocks_drop_independently(states):
+    unchanged = [(after == before).all(axis=(1, 2)) for before, after in zip(states[1:-1], states[2:], strict=True)]
+    share = float((unchanged[0] & unchanged[1]).mean())
+    expected = 0.4**2 * 0.8**2
+    assert abs(share - expected) < 5 * np.sqrt(expected * (1 - expected) / 3000)
+
+
+def test_the_decoder_drops_no_paths():
+    config = dataclasses.replace(TINY, **RANDOM)
+    model = nnx.eval_shape(lambda: VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)))
+    assert model.decoder.decoder_layers.drop_path_rate == 0
+    assert model.videomae.encoder.drop_path_rate == 0.3
 
 
 def test_kept_branches_are_divided_by_the_share_that_is_kept(stack, states):

@@ -7,12 +7,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from videomae_jax import (
-    VideoMAEConfig,
-    VideoMAEForPreTraining,
-    VideoMAEForVideoClassification,
-    VideoMAEModel,
-)
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD
 from videomae_jax.model.masking import Masking, mask_from_ids
 from videomae_jax.model.patches import patchify
@@ -118,6 +113,20 @@ def test_encoder_keeps_visible_tokens_only(model, clips, ids):
     assert model.videomae(clips).last_hidden_state.shape == (2, 64, 32)
     visible = model.videomae(clips, visible_ids=ids.visible, masked_ids=ids.masked)
     assert visible.last_hidden_state.shape == (2, 16, 32)
+
+
+def test_every_norm_has_the_eps_of_its_place():
+    """They are too small for the parity tests to see."""
+    eps = dict(layer_norm_eps=0.1, decoder_norm_eps=0.2, head_norm_eps=0.3)
+    model = nnx.eval_shape(lambda: pretraining_model(use_mean_pooling=False, **eps))
+    classifier = nnx.eval_shape(
+        lambda: VideoMAEForVideoClassification(dataclasses.replace(TINY, **eps), rngs=nnx.Rngs(0))
+    )
+    for stack in (model.videomae.encoder, model.decoder.decoder_layers, classifier.videomae.encoder):
+        assert stack.layer.layernorm_before.epsilon == stack.layer.layernorm_after.epsilon == 0.1
+    assert model.videomae.layernorm.epsilon == 0.1
+    assert model.decoder.norm.epsilon == 0.2
+    assert classifier.fc_norm.epsilon == 0.3 and classifier.videomae.layernorm is None
 
 
 @pytest.mark.parametrize("norm_pix", [True, False])

@@ -3,7 +3,7 @@
 import jax
 from jax.nn.initializers import Initializer
 
-# All linear layers of a pre-training model (V1 modeling_pretrain.py:64-72).
+# All linear layers of a pre-training model (V1 modeling_pretrain.py).
 xavier: Initializer = jax.nn.initializers.xavier_uniform()
 
 # PyTorch's default for Linear and Conv layers, U(+-1/sqrt(fan_in)): what the original leaves untouched.

@@ -152,5 +152,5 @@ class Stack(nnx.Module):
 
     @property
     def drop_path_rates(self) -> Float[np.ndarray, " L"]:
-        """Of each block: from 0 in the first linearly to the config's in the last (V1 modeling_finetune.py:224)."""
+        """Of each block: from 0 in the first linearly to the config's in the last (V1 modeling_finetune.py)."""
         return np.linspace(0, self.drop_path_rate, self.depth, dtype=np.float32)

@@ -212,7 +212,7 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
 
 
 class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
-    """The encoder with a linear head for classes or numbers (V1 modeling_finetune.py:173-306).
+    """The encoder with a linear head for classes or numbers (V1 modeling_finetune.py).
 
     With `use_mean_pooling` the head sees the normed mean of all tokens, otherwise the normed first one, which is what
     transformers does. A new model is drawn as the original's for fine-tuning: matrices with deviation
