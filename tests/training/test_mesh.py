@@ -4,22 +4,23 @@ import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.config import SIZES
 from videomae_jax.training.mesh import make_mesh, shardings
 
 
-def parameters(size):
+def parameters(size, cls=VideoMAEForPreTraining):
     clip = dict(image_size=112) if size == "giant" else dict(image_size=64)
-    config = VideoMAEConfig.from_size(size, **clip)
-    model = nnx.eval_shape(lambda: VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)))
+    config = VideoMAEConfig.from_size(size, **clip, use_mean_pooling=cls is VideoMAEForVideoClassification)
+    model = nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
     return nnx.to_pure_dict(nnx.split(model)[1])
 
 
+@pytest.mark.parametrize("cls", [VideoMAEForPreTraining, VideoMAEForVideoClassification])
 @pytest.mark.parametrize("size", SIZES)
-def test_every_parameter_of_every_size_has_a_place(size):
+def test_every_parameter_of_every_size_has_a_place(size, cls):
     mesh = make_mesh(data=2, fsdp=2, tensor=2)
-    for leaf in jax.tree.leaves(jax.tree.map(lambda x: x, shardings(parameters(size), mesh))):
+    for leaf in jax.tree.leaves(jax.tree.map(lambda x: x, shardings(parameters(size, cls), mesh))):
         assert leaf.mesh == mesh
 
 

@@ -20,7 +20,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"mlp/intermediate/bias", P(None, "tensor")),
     (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
     (r"projection/kernel", P(None, "fsdp")),
-    (r"(encoder_to_decoder|head)/kernel", P("fsdp", None)),
+    (r"(encoder_to_decoder|head|classifier)/kernel", P("fsdp", None)),
     (r"(bias|scale|mask_token)", P()),
 )
 
