@@ -262,7 +262,7 @@ def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
         (dict(mesh__fsdp=3), [], "does not fit 1 devices"),
         (dict(data__strid=2), [], "unknown config key 'strid' Did you mean \"stride\""),
         (dict(compute_dtype="fp16"), [], "compute_dtype must be 'auto', 'float32' or 'bfloat16', got 'fp16'"),
-        (dict(init_from="nowhere"), [], "No config.json and model.safetensors in nowhere"),
+        (dict(init_from="nowhere"), [], "init_from=nowhere: nowhere does not exist."),
         (dict(mesh="{'dat': 1}"), [], "this is a section of the config; set its keys one by one"),
         ({}, ["--config.data.flip", "False"], "unexpected words on the command line: False"),
         (dict(mask="tube"), [], "this is a section of the config; set its keys one by one"),

@@ -79,7 +79,7 @@ def test_load_of_an_encoder_starts_a_decoder(task, saved, tmp_path):
 
 
 def test_load_of_an_empty_folder_says_what_it_looked_for(task, tmp_path):
-    with pytest.raises(ValueError, match=f"{tmp_path} has none of model.safetensors, "):
+    with pytest.raises(ValueError, match=f"init_from={tmp_path}: {tmp_path} has none of model.safetensors, "):
         task.load(tmp_path)
 
 

@@ -65,7 +65,10 @@ class Pretraining:
         Raises:
           ValueError: no checkpoint is there, or another model's.
         """
-        checkpoint = Checkpoint.open(name)
+        try:
+            checkpoint = Checkpoint.open(name)
+        except ValueError as error:
+            raise ValueError(f"init_from={name}: {error}") from None
         saved, config = checkpoint.config, self.config
         changes = [
             f"{field.name} {getattr(saved, field.name)} (the recipe: {getattr(config, field.name)})"
