@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -167,3 +168,27 @@ def test_other_models_are_named(tmp_path):
     write_arrays(tmp_path / "model.safetensors", {"vit.weight": np.ones(3, np.float32)})
     with pytest.raises(ValueError, match="model.safetensors is no VideoMAE, its first arrays are vit.weight"):
         Checkpoint.open(tmp_path)
+
+
+@pytest.mark.parametrize("files", [("model.safetensors", "pytorch_model.bin"), ("pytorch_model.bin",)])
+def test_one_kind_of_weights_is_downloaded(files, tmp_path, monkeypatch):
+    """As a Hub that has these files, and gives those that are asked for."""
+    config = VideoMAEConfig(**TINY)
+    config.save_pretrained(tmp_path / "hub")
+    arrays = arrays_of(VideoMAEModel, config, "Hugging Face, encoder alone")
+    for file in files:
+        write_arrays(tmp_path / "hub" / file, arrays)
+
+    def download(name, revision, allow_patterns):
+        assert (name, revision) == ("owner/model", "v1")
+        (tmp_path / "cache").mkdir(exist_ok=True)
+        for pattern in allow_patterns:
+            for file in (tmp_path / "hub").glob(pattern):
+                shutil.copy(file, tmp_path / "cache")
+        return str(tmp_path / "cache")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", download)
+    checkpoint = Checkpoint.open("owner/model", revision="v1")
+    assert checkpoint.config == config
+    assert {file.name for file in (tmp_path / "cache").iterdir()} == {"config.json", files[0]}

@@ -11,7 +11,7 @@ import numpy as np
 from videomae_jax.config import CONFIG_FILE, SIZES, VideoMAEConfig
 from videomae_jax.hub import locate
 from videomae_jax.weights.arrays import is_idle, parts_in, recognise, rule_of
-from videomae_jax.weights.files import PATTERNS, find_weights, read_arrays
+from videomae_jax.weights.files import find_weights, read_arrays
 from videomae_jax.weights.rules import Dialect
 
 # Fields of V2's config.json on the Hub, and ours.
@@ -61,8 +61,7 @@ class Checkpoint:
         Raises:
           ValueError: nothing there, another kind of file, a model that is not built here; it names the file.
         """
-        path = locate(name, revision=revision, patterns=("*.json", *PATTERNS))
-        file = find_weights(path)
+        file = find_weights(_locate(name, revision))
         arrays, arguments = read_arrays(file)
         try:
             dialect = recognise(list(arrays))
@@ -86,6 +85,14 @@ class Checkpoint:
     def has(self, part: str) -> bool:
         """Whether there are arrays of a part: "encoder", "encoder norm", "decoder", "fc_norm" or "classifier"."""
         return part in parts_in(self.arrays, self.dialect)
+
+
+def _locate(name: str | Path, revision: str | None) -> Path:
+    """The local path. Many a Hub id has its weights twice, and only one of them is to be downloaded."""
+    path = locate(name, revision=revision, patterns=("*.json", "*.safetensors"))
+    if path.is_file() or any(path.glob("*.safetensors")):
+        return path
+    return locate(name, revision=revision, patterns=("*.json", "*.bin"))
 
 
 def _infer(arrays, dialect: Dialect, published: dict[str, Any], overrides: dict[str, Any]) -> VideoMAEConfig:

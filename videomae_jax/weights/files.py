@@ -18,7 +18,6 @@ WEIGHTS_FILES = (
     "pytorch_model.bin",
     "pytorch_model.bin.index.json",
 )
-PATTERNS = ("*.safetensors", "*.bin")  # of the same on the Hub
 PICKLES = (".pth", ".pt", ".bin")
 # What a training run's file calls its weights: V1 and V2; their DeepSpeed runs; mmaction2.
 CONTAINERS = ("model", "module", "state_dict")
