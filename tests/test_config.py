@@ -7,8 +7,8 @@ import torch
 import transformers
 from flax import nnx
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
-from videomae_jax.config import SIZES
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEImageProcessor
+from videomae_jax.config import IMAGENET_MEAN, IMAGENET_STD, SIZES
 
 
 def num_parameters(config: VideoMAEConfig) -> int:
@@ -57,6 +57,7 @@ def test_labels_by_number_by_name_and_back():
     assert config.num_labels == 3
     assert VideoMAEConfig(label2id=config.label2id) == VideoMAEConfig(id2label=names, num_labels=3) == config
     assert hash(config) == hash(VideoMAEConfig(id2label=dict(reversed(names.items()))))
+    assert json.loads(json.dumps(config.id2label)) == names
 
 
 def test_labels_without_names_are_transformers():
@@ -110,9 +111,10 @@ def test_our_own_fields_come_back_too(tmp_path):
         (dict(position_grid=(4, 14, 14)), "position_grid=(4, 14, 14)"),
         (
             dict(norm_pix_loss=False, image_mean=(0.5,) * 3),
-            "norm_pix_loss=False with image_mean=(0.5, 0.5, 0.5), image_std=None",
+            "norm_pix_loss=False with image_mean=(0.5, 0.5, 0.5), image_std=(0.229, 0.224, 0.225)",
         ),
         (dict(norm_pix_loss=False, num_channels=1), "norm_pix_loss=False with num_channels=1"),
+        (dict(patch_size=(16, 8)), "patch_size=(16, 8)"),
     ],
 )
 def test_transformers_refuses_what_it_cannot_express(change, named, tmp_path):
@@ -122,7 +124,14 @@ def test_transformers_refuses_what_it_cannot_express(change, named, tmp_path):
     config.save_pretrained(tmp_path)
     with pytest.raises(ValueError, match="videomae_jax"):
         transformers.AutoConfig.from_pretrained(tmp_path)
+    with torch.device("meta"), pytest.raises(KeyError, match="videomae_jax:gelu"):
+        transformers.VideoMAEForPreTraining(transformers.VideoMAEConfig.from_pretrained(tmp_path))
     assert VideoMAEConfig.from_pretrained(tmp_path) == config
+
+
+def test_transformers_can_express_its_own_statistics():
+    config = VideoMAEConfig(norm_pix_loss=False, image_mean=IMAGENET_MEAN, image_std=IMAGENET_STD)
+    assert not config.inexpressible()
 
 
 def test_the_target_says_nothing_of_a_classifier():
@@ -152,14 +161,47 @@ def test_another_number_of_labels_forgets_their_names():
         (dict(image_mean=0.5, image_std=0.25), (0.5,) * 3, (0.25,) * 3),
         (dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]), None, None),
         (dict(image_mean=[0.5] * 3, image_std=[0.25] * 3, do_normalize=False), (0.0,) * 3, (1.0,) * 3),
+        (dict(image_mean=None), (0.5,) * 3, (0.5,) * 3),
     ],
-    ids=["lists", "numbers", "imagenet", "none"],
+    ids=["lists", "numbers", "imagenet", "none", "transformers' defaults"],
 )
 def test_statistics_are_the_processors(processor, mean, std, tmp_path):
     transformers.VideoMAEConfig().save_pretrained(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     config = VideoMAEConfig.from_pretrained(tmp_path)
     assert (config.image_mean, config.image_std) == (mean, std)
+
+
+def test_model_and_processor_read_the_same_statistics(tmp_path):
+    transformers.VideoMAEConfig().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": 224}')
+    config, processor = (cls.from_pretrained(tmp_path) for cls in (VideoMAEConfig, VideoMAEImageProcessor))
+    assert (config.pixel_mean, config.pixel_std) == (processor.image_mean, processor.image_std)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"image_mean": "grey"}'])
+def test_a_broken_processor_is_named(content, tmp_path):
+    transformers.VideoMAEConfig().save_pretrained(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text(content)
+    with pytest.raises(ValueError, match="preprocessor_config.json"):
+        VideoMAEConfig.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_broken_config_is_named(content, tmp_path):
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ValueError, match=f"{tmp_path}/config.json"):
+        VideoMAEConfig.from_pretrained(tmp_path)
+
+
+def test_a_file_may_be_named(tmp_path):
+    VideoMAEConfig(num_labels=3).save_pretrained(tmp_path)
+    assert VideoMAEConfig.from_pretrained(tmp_path / "config.json").num_labels == 3
+
+
+def test_labels_without_names_in_a_file(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "videomae", "num_labels": 7}')
+    assert VideoMAEConfig.from_pretrained(tmp_path).num_labels == 7
 
 
 def test_statistics_of_the_config_win(tmp_path):
@@ -320,7 +362,7 @@ def test_given_pixel_statistics_win():
         (dict(hidden_act="mish"), r"hidden_act must be one of 'gelu', .*, got 'mish'"),
         (dict(problem_type="ranking"), r"problem_type must be one of None, 'regression', .*, got 'ranking'"),
         (dict(problem_type="single_label_classification", num_labels=1), r"needs more than one class"),
-        (dict(hidden_dropout_prob=1.0), r"hidden_dropout_prob must be at least 0 and less than 1, got 1.0"),
+        (dict(hidden_dropout_prob=1.0), r"hidden_dropout_prob must be less than 1, got 1.0"),
         (dict(drop_path_rate=-0.1), r"drop_path_rate .* got -0.1"),
         (dict(position_grid=(8, 14)), r"position_grid must be three whole numbers .* got \(8, 14\)"),
         (
@@ -331,6 +373,13 @@ def test_given_pixel_statistics_win():
         (dict(num_labels=3, id2label={0: "a"}), r"num_labels=3, but id2label names 1 classes"),
         (dict(id2label={0: "a", 2: "b"}), r"id2label must number the classes from 0 without gaps, .* \[0, 2\]"),
         (dict(id2label={0: "a"}, label2id={"b": 0}), r"label2id is not the inverse of id2label"),
+        (dict(layer_norm_eps=-1.0), r"layer_norm_eps must be a number of at least 0, got -1.0"),
+        (dict(layer_norm_eps="1e-6"), r"layer_norm_eps .* got '1e-6'"),
+        (dict(norm_pix_loss="no"), r"norm_pix_loss must be True or False, got 'no'"),
+        (dict(tubelet_size=True), r"tubelet_size .* got True"),
+        (dict(image_mean=0.5), r"image_mean must be a list of numbers, one for each channel, got 0.5"),
+        (dict(image_mean=(float("nan"),) * 3), r"image_mean must be a list of numbers"),
+        (dict(id2label=["a", "b"]), r"id2label must be a dict, got \['a', 'b'\]"),
         (dict(patch_sise=8), r"VideoMAEConfig has no field patch_sise. Do you mean patch_size\?"),
     ],
     ids=str,

@@ -50,6 +50,20 @@ def test_offline_without_a_copy_is_a_clear_error(cached):
         locate("owner/other", patterns=("*.json",))
 
 
+def test_one_file_of_the_hub(cached):
+    (cached / "distilled").mkdir()
+    (cached / "distilled" / "x.pth").touch()
+    assert locate("owner/model/distilled/x.pth", patterns=()) == cached / "distilled" / "x.pth"
+    with pytest.raises(ValueError, match="owner/model/distilled/y.pth is no file or folder here, and the Hugging Face"):
+        locate("owner/model/distilled/y.pth", patterns=())
+
+
+@pytest.mark.parametrize("name", ["a--b/--c", "runs/quickstart"])
+def test_a_misspelt_folder_may_look_like_a_hub_id(name, cached):
+    with pytest.raises(ValueError, match=f"^{name} is no file or folder here"):
+        locate(name, patterns=("*.json",))
+
+
 @pytest.mark.parametrize("name", ["nothing", "./no/where", "/no/where", "a/b/c"])
 def test_what_cannot_be_a_hub_id_is_not_asked_of_it(name):
     with pytest.raises(ValueError, match=f"^{name} does not exist.$"):

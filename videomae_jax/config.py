@@ -1,16 +1,16 @@
 """The configuration of a VideoMAE model, a frozen dataclass with Hugging Face's field names; the table of sizes."""
 
 import dataclasses
-import difflib
 import functools
 import json
+import math
+import numbers
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from flax.core import FrozenDict
-
+from videomae_jax.fields import check_names, read_json
 from videomae_jax.hub import locate
 
 CONFIG_FILE = "config.json"
@@ -18,6 +18,9 @@ PROCESSOR_FILE = "preprocessor_config.json"
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
+# Before the activation's name in files of models that transformers would run as others, whichever of its classes is
+# asked to: no version of it knows such an activation.
+NOT_FOR_TRANSFORMERS = "videomae_jax:"
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
@@ -27,12 +30,7 @@ def _with_other_spellings(cls: type) -> type:
 
     @functools.wraps(init)
     def __init__(self, *, qv_bias=None, num_labels=None, label2id=None, **fields):
-        known = [field.name for field in dataclasses.fields(cls)]
-        for name in fields:
-            if name not in known:
-                close = difflib.get_close_matches(name, known, n=1)
-                hint = f" Do you mean {close[0]}?" if close else ""
-                raise ValueError(f"VideoMAEConfig has no field {name}.{hint}")
+        check_names(fields, (field.name for field in dataclasses.fields(cls)), "VideoMAEConfig has no field")
         if qv_bias is not None:  # transformers 5's name
             fields["qkv_bias"] = qv_bias
         fields["id2label"] = _labels(num_labels, fields.get("id2label"), label2id)
@@ -42,14 +40,25 @@ def _with_other_spellings(cls: type) -> type:
     return cls
 
 
-def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping | None) -> FrozenDict[int, str]:
+class Labels(dict):
+    """Names of classes by number: a dict that a frozen config can hold. Do not change it."""
+
+    def __hash__(self):
+        return hash(tuple(self.items()))
+
+
+def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping | None) -> Labels:
     """The names of the classes by number, from what of the three is given."""
+    for name, value in (("id2label", id2label), ("label2id", label2id)):
+        if not isinstance(value, Mapping | None):
+            raise ValueError(f"{name} must be a dict, got {value!r:.80}.")
     if id2label is None and label2id is not None:
         id2label = {number: label for label, number in label2id.items()}
     if id2label is None:
-        if num_labels is not None and not (isinstance(num_labels, int) and num_labels > 0):
+        count = 2 if num_labels is None else num_labels
+        if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
             raise ValueError(f"num_labels must be a whole number of at least 1, got {num_labels!r}.")
-        return FrozenDict({number: f"LABEL_{number}" for number in range(2 if num_labels is None else num_labels)})
+        return Labels({number: f"LABEL_{number}" for number in range(count)})
     id2label = {int(number): label for number, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
     if list(id2label) != list(range(len(id2label))) or not id2label:
         raise ValueError(f"id2label must number the classes from 0 without gaps, got the numbers {list(id2label)}.")
@@ -57,7 +66,7 @@ def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping 
         raise ValueError(f"num_labels={num_labels}, but id2label names {len(id2label)} classes.")
     if label2id is not None and {label: int(number) for label, number in label2id.items()} != _inverse(id2label):
         raise ValueError("label2id is not the inverse of id2label.")
-    return FrozenDict(id2label)
+    return Labels(id2label)
 
 
 def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
@@ -71,7 +80,9 @@ class VideoMAEConfig:
 
     Names and defaults are those of `transformers.VideoMAEConfig` (5.23); the fields under "ours" are what it cannot
     express, and their defaults mean Hugging Face's model. As there, the constructor also takes `qv_bias` for
-    `qkv_bias`, `num_labels` for a number of unnamed classes, and `label2id`.
+    `qkv_bias`, `num_labels` for a number of unnamed classes, and `label2id`. What transformers keeps in a config of how
+    a model is called (`output_attentions`, `output_hidden_states`) is said at the call; what concerns PyTorch alone
+    (`attn_implementation`, `return_dict`, `chunk_size_feed_forward`) is left out.
 
     Raises:
       ValueError: an unknown field or one out of range, or a clip whose sides are not divisible by the patch.
@@ -122,6 +133,8 @@ class VideoMAEConfig:
         for name in ("image_mean", "image_std"):
             value = getattr(self, name)
             if value is not None:
+                if not isinstance(value, (tuple, list)) or not all(map(_is_number, value)):
+                    raise ValueError(f"{name} must be a list of numbers, one for each channel, got {value!r}.")
                 object.__setattr__(self, name, tuple(value))
                 if len(value) != self.num_channels:
                     raise ValueError(f"{name}={value} needs one number for each of num_channels={self.num_channels}.")
@@ -135,8 +148,12 @@ class VideoMAEConfig:
     def _check(self):
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if field.type is int and not (isinstance(value, int) and value > 0):
+            if field.type is int and not (type(value) is int and value > 0):
                 raise ValueError(f"{field.name} must be a whole number of at least 1, got {value!r}.")
+            if field.type is float and not (_is_number(value) and value >= 0):
+                raise ValueError(f"{field.name} must be a number of at least 0, got {value!r}.")
+            if field.type is bool and not isinstance(value, bool):
+                raise ValueError(f"{field.name} must be True or False, got {value!r}.")
         if min(self.pixel_std) <= 0:
             raise ValueError(f"image_std={self.image_std} must be positive.")
         for name, size, patch in zip(
@@ -155,8 +172,8 @@ class VideoMAEConfig:
             if getattr(self, width) % getattr(self, heads):
                 raise ValueError(f"{width}={getattr(self, width)} is not divisible by {heads}={getattr(self, heads)}.")
         for name in ("hidden_dropout_prob", "attention_probs_dropout_prob", "drop_path_rate", "head_dropout_prob"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 0 and less than 1, got {getattr(self, name)!r}.")
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be less than 1, got {getattr(self, name)!r}.")
         for name, choices in (
             ("position_embedding_type", ("sincos_1d", "sincos_3d")),
             ("hidden_act", ACTIVATIONS),
@@ -190,8 +207,13 @@ class VideoMAEConfig:
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """A config from the content of a `config.json`, ours or transformers'; other keys in it are left out."""
-        fields = {field.name for field in dataclasses.fields(cls)} | {"qv_bias"}
-        return cls(**{name: value for name, value in content.items() if name in fields})
+        names = {field.name for field in dataclasses.fields(cls)} | {"qv_bias"}
+        if content.get("id2label") is None:
+            names |= {"num_labels", "label2id"}
+        fields = {name: value for name, value in content.items() if name in names}
+        if isinstance(fields.get("hidden_act"), str):
+            fields["hidden_act"] = fields["hidden_act"].removeprefix(NOT_FOR_TRANSFORMERS)
+        return cls(**fields)
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON has them, with `label2id` as transformers writes it."""
@@ -207,27 +229,26 @@ class VideoMAEConfig:
         the loss need.
 
         Args:
-          name: a folder with `config.json`, a run's folder with `model/` in it, or a Hugging Face Hub id.
+          name: a folder with `config.json`, such a file, a run's folder with `model/` in it, or a Hugging Face Hub id.
           revision: branch, tag or commit on the Hub.
 
         Raises:
           ValueError: no such folder or Hub id, another kind of model, a bad field.
         """
-        path = locate(name, revision=revision, patterns=("*.json",))
-        file = path / CONFIG_FILE
+        path = locate(name, revision=revision, patterns=(CONFIG_FILE, PROCESSOR_FILE))
+        file = path / CONFIG_FILE if path.is_dir() else path
         if not file.is_file():
             raise ValueError(f"{path} has no {CONFIG_FILE}.")
-        content = json.loads(file.read_text())
+        content = read_json(file)
         if content.get("model_type") not in ("videomae", "videomae_jax"):
             raise ValueError(f"{file} is of a {content.get('model_type')!r} model, not of VideoMAE.")
-        processor = path / PROCESSOR_FILE
-        if processor.is_file():
-            content = _with_statistics(content, json.loads(processor.read_text()))
         if "num_attention_heads" not in overrides:
             content = _with_heads(content, file)
+        if content.get("image_mean") is None and content.get("image_std") is None:
+            content = content | statistics_beside(file, content.get("num_channels", 3))
         try:
             return cls.from_dict(content).adapt(**overrides)
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{file}: {error}") from None
 
     def adapt(self, **overrides: Any) -> Self:
@@ -247,7 +268,8 @@ class VideoMAEConfig:
         """Writes `config.json`.
 
         transformers ignores fields that it does not know and would run a model with other position tables without a
-        word, so such a model is not called `videomae` there (`inexpressible`).
+        word, so such a model (`inexpressible`) is not called `videomae` there, and its activation has a name that
+        transformers' classes stop at.
 
         Args:
           directory: is made if need be.
@@ -255,11 +277,10 @@ class VideoMAEConfig:
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        content = {
-            "architectures": None if architecture is None else [architecture],
-            "model_type": "videomae_jax" if self.inexpressible(architecture) else "videomae",
-            **self.to_dict(),
-        }
+        content = {"architectures": None if architecture is None else [architecture], "model_type": "videomae"}
+        content |= self.to_dict()
+        if self.inexpressible(architecture):
+            content |= {"model_type": "videomae_jax", "hidden_act": NOT_FOR_TRANSFORMERS + self.hidden_act}
         (directory / CONFIG_FILE).write_text(json.dumps(content, indent=2) + "\n")
 
     def inexpressible(self, architecture: str | None = None) -> list[str]:
@@ -275,12 +296,14 @@ class VideoMAEConfig:
             problems.append(f"position_grid={self.position_grid}")
         if architecture not in (None, "VideoMAEForPreTraining"):
             return problems
+        if isinstance(self.patch_size, tuple):
+            problems.append(f"patch_size={self.patch_size}")
         # Its loss knows ImageNet's statistics alone, and no raw pixels but RGB's; normalised cubes do not depend on
         # them, but for the eps of 1e-6.
-        if not self.norm_pix_loss and (self.image_mean, self.image_std) != (None, None):
-            problems.append(f"norm_pix_loss=False with image_mean={self.image_mean}, image_std={self.image_std}")
-        elif not self.norm_pix_loss and self.num_channels != 3:
+        if not self.norm_pix_loss and self.num_channels != 3:
             problems.append(f"norm_pix_loss=False with num_channels={self.num_channels}")
+        elif not self.norm_pix_loss and (self.pixel_mean, self.pixel_std) != (IMAGENET_MEAN, IMAGENET_STD):
+            problems.append(f"norm_pix_loss=False with image_mean={self.pixel_mean}, image_std={self.pixel_std}")
         return problems
 
     @property
@@ -344,19 +367,29 @@ class VideoMAEConfig:
         return default if self.image_std is None else self.image_std
 
 
-def _with_statistics(content: dict[str, Any], processor: Mapping[str, Any]) -> dict[str, Any]:
-    """A model's fields with the statistics that its pixels are normalised with, unless they are the default's."""
-    if content.get("image_mean") is not None or content.get("image_std") is not None:
-        return content
-    channels = content.get("num_channels", 3)
-    mean, std = processor.get("image_mean", 0.0), processor.get("image_std", 1.0)
-    if not processor.get("do_normalize", True):
-        mean, std = 0.0, 1.0
-    mean, std = (tuple(x) if isinstance(x, (list, tuple)) else (x,) * channels for x in (mean, std))
-    default = (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
-    if (mean, std) == default or len(mean) != channels or len(std) != channels:
-        return content
-    return content | {"image_mean": mean, "image_std": std}
+def statistics_beside(file: Path, num_channels: int) -> dict[str, tuple[float, ...]]:
+    """`image_mean` and `image_std` of the `preprocessor_config.json` beside a file, unless they are a config's default.
+
+    Raises:
+      ValueError: something else than numbers is in it.
+    """
+    processor = file.parent / PROCESSOR_FILE
+    if not processor.is_file():
+        return {}
+    content = read_json(processor)
+    statistics = {}
+    for name, default, neutral in (("image_mean", 0.5, 0.0), ("image_std", 0.5, 1.0)):
+        value = content.get(name)
+        value = default if value is None else value  # transformers' own
+        value = value if content.get("do_normalize", True) else neutral
+        values = tuple(value) if isinstance(value, (list, tuple)) else (value,) * num_channels
+        if not all(map(_is_number, values)):
+            raise ValueError(f"{processor}: {name} must be numbers, got {value!r}.")
+        statistics[name] = values
+    default = VideoMAEConfig(num_channels=num_channels)
+    differ = (statistics["image_mean"], statistics["image_std"]) != (default.pixel_mean, default.pixel_std)
+    fits = {len(values) for values in statistics.values()} == {num_channels}
+    return statistics if differ and fits else {}
 
 
 def _with_heads(content: dict[str, Any], file: Path) -> dict[str, Any]:
@@ -374,6 +407,10 @@ def _with_heads(content: dict[str, Any], file: Path) -> dict[str, Any]:
         stacklevel=3,
     )
     return content | {"num_attention_heads": 6}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _pair(value: int | tuple[int, int]) -> tuple[int, int]:

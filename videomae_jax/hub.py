@@ -7,14 +7,15 @@ from pathlib import Path
 import huggingface_hub
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+HUB_FILE = re.compile(r"([\w.-]+/[\w.-]+)/(.+\.\w+)")
 
 
 def locate(name: str | Path, *, revision: str | None = None, patterns: Sequence[str]) -> Path:
     """The local path of a model.
 
     Args:
-      name: a file; a folder; a run's folder, which stands for the `model/` in it; or an id on the Hub, `owner/name`,
-        whose files are downloaded once into huggingface_hub's cache.
+      name: a file; a folder; a run's folder, which stands for the `model/` in it; an id on the Hub, `owner/name`; or
+        a file there, `owner/name/folder/file.pth`. What is on the Hub is downloaded once into huggingface_hub's cache.
       revision: branch, tag or commit on the Hub.
       patterns: the files wanted of a Hub id.
 
@@ -26,13 +27,16 @@ def locate(name: str | Path, *, revision: str | None = None, patterns: Sequence[
         return path / "model"
     if path.exists():
         return path
-    if not HUB_ID.fullmatch(str(name)):
+    in_repository = HUB_FILE.fullmatch(str(name))
+    if not in_repository and not HUB_ID.fullmatch(str(name)):
         raise ValueError(f"{name} does not exist.")
     try:
+        if in_repository:
+            return Path(huggingface_hub.hf_hub_download(*in_repository.groups(), revision=revision))
         return Path(huggingface_hub.snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
-    except (huggingface_hub.errors.HfHubHTTPError, huggingface_hub.errors.LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ValueError(
             f"{name} is no file or folder here, and the Hugging Face Hub does not give it: {reason} Offline, download "
-            f"the model elsewhere and pass its folder."
+            "the model elsewhere and pass its folder."
         ) from error

@@ -514,8 +514,8 @@ def test_the_file_of_transformers_video_processor(tmp_path):
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        ("{", "Expecting"),
-        ("[1]", "it holds no JSON object"),
+        ("{", "is no JSON: Expecting"),
+        ("[1]", "holds no JSON object"),
         ({"size": {"width": 3}}, "size must be"),
         ({"resample": 9}, "resample must be"),
         ({"image_std": [0.5, 0, 0.5]}, "image_std must be positive"),
@@ -523,8 +523,19 @@ def test_the_file_of_transformers_video_processor(tmp_path):
     ],
 )
 def test_a_bad_file_is_named_with_its_field(tmp_path, content, complaint):
-    with pytest.raises(ValueError, match=rf"preprocessor_config.json: {complaint}"):
+    with pytest.raises(ValueError, match=rf"preprocessor_config.json:? {complaint}"):
         VideoMAEImageProcessor.from_pretrained(write_json(tmp_path, content))
+
+
+def test_frames_of_a_file_are_as_many_as_the_models(tmp_path):
+    """transformers' processors do not say how many; the config beside them does."""
+    VideoMAEImageProcessorPil().save_pretrained(tmp_path)
+    assert VideoMAEImageProcessor.from_pretrained(tmp_path).num_frames == 16
+    VideoMAEConfig(num_frames=32).save_pretrained(tmp_path)
+    assert VideoMAEImageProcessor.from_pretrained(tmp_path).num_frames == 32
+    assert VideoMAEImageProcessor.from_pretrained(tmp_path, num_frames=8).num_frames == 8
+    VideoMAEImageProcessor(num_frames=4).save_pretrained(tmp_path)
+    assert VideoMAEImageProcessor.from_pretrained(tmp_path).num_frames == 4
 
 
 def test_nothing_to_load(tmp_path, monkeypatch):
@@ -543,7 +554,7 @@ def test_nothing_to_load(tmp_path, monkeypatch):
     assert asked == {
         "name": "owner/name",
         "revision": "v1",
-        "allow_patterns": ["preprocessor_config.json", "video_preprocessor_config.json"],
+        "allow_patterns": ["preprocessor_config.json", "video_preprocessor_config.json", "config.json"],
     }
 
 

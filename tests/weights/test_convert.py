@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 
@@ -155,6 +156,11 @@ def test_what_the_others_do_otherwise_is_noted(tmp_path, capsys):
     assert "note: drop_path_rate=0.1 is 0.0 in transformers" in printed
     assert "head_norm_eps" not in printed
     main([str(tmp_path / "hf"), str(tmp_path / "x.safetensors"), "--to", "original"])
+    assert "note" not in capsys.readouterr().out
+    noisy(VideoMAEForVideoClassification).save_pretrained(tmp_path / "classifier")
+    main([str(tmp_path / "classifier"), str(tmp_path / "x.safetensors"), "--to", "original"])
+    assert capsys.readouterr().out.count("note") == 1
+    main([str(tmp_path / "classifier"), str(tmp_path / "x.safetensors"), "--to", "original"])
     assert "note: head_norm_eps=1e-05 is 1e-06 in the original" in capsys.readouterr().out
 
 
@@ -167,6 +173,31 @@ def test_errors_are_a_line(tmp_path):
     with pytest.raises(SystemExit, match="convert: .*has no field heads"):
         noisy(VideoMAEModel).save_pretrained(tmp_path / "ours")
         main([str(tmp_path / "ours"), str(tmp_path / "y"), "--to", "hf", "--set", "heads=3"])
+
+
+@pytest.mark.parametrize(
+    "to, destination, message",
+    [
+        ("original", "x.txt", "the original's layout is a file, DST.pth or DST.safetensors, not .*x.txt"),
+        ("original", "folder", "the original's layout is a file"),
+        ("hf", "x.pth", "Hugging Face's layout is a folder, and .*x.pth is a file"),
+        ("hf", "taken", "Hugging Face's layout is a folder, and .*taken is a file"),
+    ],
+)
+def test_a_destination_of_the_wrong_kind_is_refused_before_anything_is_read(to, destination, message, tmp_path, capsys):
+    (tmp_path / "taken").touch()
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "nowhere"), str(tmp_path / destination), "--to", to])
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_folders_on_the_way_are_made_and_failures_are_a_line(tmp_path):
+    noisy(VideoMAEModel).save_pretrained(tmp_path / "ours")
+    main([str(tmp_path / "ours"), str(tmp_path / "a" / "b" / "x.pth"), "--to", "original"])
+    assert (tmp_path / "a" / "b" / "x.pth").is_file()
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match="convert: .*File exists.*file"):
+        main([str(tmp_path / "ours"), str(tmp_path / "file" / "x.pth"), "--to", "original"])
 
 
 def test_the_command(tmp_path):

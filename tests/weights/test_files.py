@@ -62,7 +62,7 @@ def test_arguments_of_the_run_are_read(tmp_path):
     assert arguments == {"num_frames": 32, "lr": 1e-3}
 
 
-@pytest.mark.parametrize("prefix", ["_orig_mod.", "module."])
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module.", "module._orig_mod."])
 def test_names_of_wrapped_models_are_unwrapped(prefix, tmp_path):
     torch.save({"model": {prefix + name: tensor for name, tensor in TENSORS.items()}}, tmp_path / "x.pth")
     assert_arrays(read_arrays(tmp_path / "x.pth")[0])
@@ -94,7 +94,7 @@ class Trap:
 def test_a_pickle_runs_nothing(tmp_path):
     torch.save({"model": TENSORS, "args": Trap(tmp_path / "sprung")}, tmp_path / "x.pth")
     with pytest.raises(
-        ValueError, match=r"x.pth cannot be read as arrays alone .* save its state_dict with safetensors"
+        ValueError, match="x.pth cannot be read as arrays alone: there is a getattr in it. If you trust"
     ):
         read_arrays(tmp_path / "x.pth")
     assert not (tmp_path / "sprung").exists()
@@ -107,6 +107,35 @@ def test_a_pickle_of_something_else_is_refused(content, tmp_path):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(ValueError, match="x.pth holds no dict of arrays, neither by itself nor as model, module"):
         read_arrays(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage e"])
+def test_files_of_nothing_are_named(content, tmp_path):
+    (tmp_path / "x.pth").write_bytes(content)
+    with pytest.raises(ValueError, match="x.pth cannot be read as arrays alone: it is broken, or not PyTorch's"):
+        read_arrays(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"weight_map": {}}'])
+def test_a_broken_index_is_named(content, tmp_path):
+    (tmp_path / "model.safetensors.index.json").write_text(content)
+    with pytest.raises(ValueError, match="model.safetensors.index.json"):
+        read_arrays(tmp_path / "model.safetensors.index.json")
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])
+def test_a_file_that_cannot_be_written_stays(name, tmp_path, monkeypatch):
+    write_arrays(tmp_path / name, ARRAYS)
+
+    def full(*args, **kwargs):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("torch.save", full)
+    monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    with pytest.raises(OSError, match="No space"):
+        write_arrays(tmp_path / name, {"other": np.zeros(3, np.float32)})
+    assert_arrays(read_arrays(tmp_path / name)[0])
+    assert [file.name for file in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["x.safetensors", "x.pth"])

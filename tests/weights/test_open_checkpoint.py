@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -40,7 +41,15 @@ def test_published_sizes_are_told_by_their_widths(size, tmp_path):
     model = nnx.eval_shape(lambda: VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)))
     params = {path: np.zeros(leaf.shape, np.float32) for path, leaf in flat_params(nnx.split(model)[1]).items()}
     write_arrays(tmp_path / "x.safetensors", to_checkpoint(params, BY_NAME["original, pre-training"], config.patch))
-    assert Checkpoint.open(tmp_path / "x.safetensors").config == config
+    with pytest.warns(UserWarning, match="x.safetensors does not say, and is taken for the published") as caught:
+        assert Checkpoint.open(tmp_path / "x.safetensors").config == config
+    guesses = ("num_attention_heads", "decoder_num_attention_heads", "image_size", "num_frames")
+    said = ", ".join(f"{name}={getattr(config, name)}" for name in guesses)
+    assert said in str(caught[0].message)
+    told = {name: getattr(config, name) for name in guesses}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Checkpoint.open(tmp_path / "x.safetensors", **told).config == config
 
 
 @pytest.mark.parametrize("pools", [True, False], ids=["mean", "first token"])
@@ -59,12 +68,49 @@ def test_shapes_tell_the_rest(pools, biases, tmp_path):
     assert checkpoint.has("fc_norm") == pools and checkpoint.has("encoder norm") != pools
 
 
+def test_our_own_tiny_is_no_published_model(tmp_path):
+    config = VideoMAEConfig.from_size("tiny", image_size=32, num_hidden_layers=1, num_attention_heads=8)
+    write_arrays(tmp_path / "x.safetensors", arrays_of(VideoMAEModel, config, "original, fine-tuning"))
+    with pytest.raises(ValueError, match="no published model has the width 128"):
+        Checkpoint.open(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize(
+    "spoil", [lambda array: array[:, :, 0], None], ids=["an image model's patch embedding", "no blocks"]
+)
+def test_models_of_images_are_refused(spoil, tmp_path):
+    arrays = arrays_of(VideoMAEModel, VideoMAEConfig(**TINY), "original, fine-tuning")
+    if spoil is None:
+        arrays = {name: array for name, array in arrays.items() if "blocks" not in name}
+    else:
+        arrays["patch_embed.proj.weight"] = spoil(arrays["patch_embed.proj.weight"])
+    write_arrays(tmp_path / "x.safetensors", arrays)
+    with pytest.raises(ValueError, match="x.safetensors: this is no video model: its patch embedding has the shape"):
+        Checkpoint.open(tmp_path / "x.safetensors")
+
+
+def test_a_named_file_may_lie_beside_the_config_of_another_model(tmp_path):
+    config = VideoMAEConfig(**TINY, use_mean_pooling=False)
+    write_arrays(tmp_path / "x.safetensors", arrays_of(VideoMAEForPreTraining, config, "original, pre-training"))
+    (tmp_path / "config.json").write_text('{"model_type": "vivit"}')
+    told = Checkpoint.open(
+        tmp_path / "x.safetensors",
+        num_attention_heads=3,
+        decoder_num_attention_heads=2,
+        image_size=(16, 24),
+        num_frames=4,
+    ).config
+    assert told.hidden_size == 12
+    with pytest.raises(ValueError, match="config.json is of a 'vivit' model"):
+        Checkpoint.open(tmp_path)
+
+
 def test_heads_that_nobody_published_must_be_told(tmp_path):
     config = VideoMAEConfig(**TINY, use_mean_pooling=False)
     write_arrays(tmp_path / "x.safetensors", arrays_of(VideoMAEForPreTraining, config, "original, pre-training"))
     with pytest.raises(ValueError, match="x.safetensors: no published model has the width 12, .* num_attention_heads"):
         Checkpoint.open(tmp_path / "x.safetensors")
-    with pytest.raises(ValueError, match="decoder_num_attention_heads for its decoder"):
+    with pytest.raises(ValueError, match="pass num_attention_heads and decoder_num_attention_heads"):
         Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3)
     told = Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3, decoder_num_attention_heads=2).config
     assert (told.num_attention_heads, told.decoder_num_attention_heads) == (3, 2)
@@ -155,7 +201,10 @@ class TestStoredTables:
     def test_of_another_clip_is_an_error(self, tmp_path):
         file = self.write(tmp_path, position_table("sincos_1d", (2, 2, 3), 12))
         # 224 pixels in patches of 8, and 16 frames, unless it is told.
-        with pytest.raises(ValueError, match="x.safetensors has positions for 12 tokens, the config for 8x28x28"):
+        with (
+            pytest.warns(UserWarning),
+            pytest.raises(ValueError, match="x.safetensors has positions for 12 tokens, the config for 8x28x28"),
+        ):
             Checkpoint.open(file, num_attention_heads=3)
 
     def test_learned_ones_are_an_error(self, tmp_path):

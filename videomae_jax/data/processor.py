@@ -1,7 +1,6 @@
 """How frames become what a model was trained on: `VideoMAEImageProcessor`, as in transformers."""
 
 import dataclasses
-import difflib
 import functools
 import json
 import math
@@ -16,12 +15,13 @@ import numpy as np
 from jaxtyping import Float32, Num, UInt8
 from PIL import Image
 
-from videomae_jax.config import PROCESSOR_FILE, VideoMAEConfig
+from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILE, VideoMAEConfig
 from videomae_jax.data.inputs import DataFormat, FilePath, Frame, Video, is_path, list_videos, to_array
 from videomae_jax.data.pillow import center_crop, rescale, resize, resized_size
 from videomae_jax.data.sampling import center_clip, spread_clip
 from videomae_jax.data.transforms import center_crop_box, crop_resize
 from videomae_jax.data.video import VideoFile
+from videomae_jax.fields import check_names, read_json
 from videomae_jax.hub import locate
 
 VIDEO_PROCESSOR_FILE = "video_preprocessor_config.json"  # of transformers' VideoMAEVideoProcessor
@@ -179,14 +179,15 @@ class VideoMAEImageProcessor:
           ValueError: no such file or Hub id, or a bad option in it.
         """
         names = (PROCESSOR_FILE, VIDEO_PROCESSOR_FILE)
-        path = locate(name, revision=revision, patterns=names)
+        path = locate(name, revision=revision, patterns=(*names, CONFIG_FILE))
         file = next((file for file in (path, *(path / name for name in names)) if file.is_file()), None)
         if file is None:
             raise ValueError(f"{path} has neither {' nor '.join(names)}.")
+        content = read_json(file)
+        config = file.parent / CONFIG_FILE
+        if "num_frames" not in content and config.is_file() and (frames := read_json(config).get("num_frames")):
+            content["num_frames"] = frames  # transformers' processors do not say
         try:
-            content = json.loads(file.read_text())
-            if not isinstance(content, dict):
-                raise ValueError(f"it holds no JSON object, but {content!r:.50}.")
             known = {name: value for name, value in content.items() if name in _option_names()}
             saved = VideoMAEImageProcessor(**known)
         except ValueError as error:
@@ -337,11 +338,7 @@ def _option_names() -> list[str]:
 
 def _given(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options, with False for a None of what is done or not, and without other Nones that are no value."""
-    for name in options:
-        if name not in _option_names():
-            close = difflib.get_close_matches(name, _option_names(), n=1)
-            hint = f" Do you mean {close[0]}?" if close else ""
-            raise ValueError(f"VideoMAEImageProcessor has no option {name}.{hint}")
+    check_names(options, _option_names(), "VideoMAEImageProcessor has no option")
     given = {}
     for name, value in options.items():
         if value is None and name.startswith("do_"):

@@ -56,8 +56,8 @@ class Pretraining:
         """A freshly initialised model."""
         return VideoMAEForPreTraining(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
 
-    def find(self, name: str | Path) -> None:
-        """Checks that a checkpoint's model is this task's.
+    def find(self, name: str | Path) -> Checkpoint:
+        """A checkpoint of this task's model, opened.
 
         Args:
           name: another run's folder, or any checkpoint that `from_pretrained` reads; without a decoder, ours is new.
@@ -84,12 +84,11 @@ class Pretraining:
                 f"init_from={name} was trained on a grid of {saved.native_grid} tokens, the recipe has "
                 f"{config.native_grid}. To resample its positions: --config.model.position_grid='{saved.native_grid}'."
             )
+        return dataclasses.replace(checkpoint, config=config)
 
     def load(self, name: str | Path) -> VideoMAEForPreTraining:
         """A model with a checkpoint's weights; errors as in `find`."""
-        self.find(name)
-        fields = {field.name: getattr(self.config, field.name) for field in dataclasses.fields(self.config)}
-        return VideoMAEForPreTraining.from_pretrained(name, dtype=self.dtype, **fields)
+        return VideoMAEForPreTraining.from_checkpoint(self.find(name), dtype=self.dtype)
 
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""

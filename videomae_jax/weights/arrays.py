@@ -7,7 +7,8 @@ import dataclasses
 import functools
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ DIALECTS = (
     MMACTION2,
     MMACTION2_BACKBONE,
 )
-# Parts that a model may start afresh, or leave in the checkpoint; an encoder always comes from there.
+# Parts that a model may start afresh, or leave in the checkpoint, as a whole.
 RENEWABLE = ("decoder", "fc_norm", "classifier")
 OPTIONAL = ("encoder norm", *RENEWABLE)
 SHOWN = 20  # problems listed in a message
@@ -76,7 +77,7 @@ def recognise(names: list[str]) -> Dialect:
     dialect = max(DIALECTS, key=lambda dialect: sum(rule_of(name, dialect) is not None for name in names))
     rules = (rule_of(name, dialect) for name in names)
     if not any(rule is not None and rule.ours == "videomae/embeddings/projection/kernel" for rule in rules):
-        known = ", ".join(dialect.name for dialect in DIALECTS)
+        known = "; ".join(dialect.name for dialect in DIALECTS)
         raise ValueError(f"no VideoMAE, its first arrays are {', '.join(names[:5])}. Known are: {known}.")
     return dialect
 
@@ -119,7 +120,7 @@ class Fitted:
       unused: part -> number of its arrays that the model has no place for.
     """
 
-    params: dict[str, np.ndarray]
+    params: dict[str, Any]
     new: list[str]
     unused: Counter[str]
 
@@ -131,6 +132,7 @@ def from_checkpoint(
     patch: Patch,
     *,
     ignore_mismatched_sizes: bool = False,
+    as_array: Callable[[np.ndarray], Any] = np.asarray,
 ) -> Fitted:
     """Our parameters from a checkpoint.
 
@@ -140,6 +142,7 @@ def from_checkpoint(
       wanted: path -> shape, all of the model.
       patch: frames, height and width of a token's pixels.
       ignore_mismatched_sizes: leave a parameter new when the checkpoint's has another shape.
+      as_array: what is to become of each parameter; one at a time, to hold few of them twice.
 
     Raises:
       ValueError: names missing from the checkpoint or left over in it, or shapes that differ; all of them at once.
@@ -171,7 +174,7 @@ def from_checkpoint(
         lines = listed(problems, "\n  ")
         raise ValueError(f"the checkpoint ({dialect.name}) does not fit the model:\n  {lines}")
     rules = {rule.ours: rule for rule in dialect.rules}
-    params = {path: _read(rules[path], arrays, wanted[path]) for path in wanted if path not in new}
+    params = {path: as_array(_read(rules[path], arrays, wanted[path])) for path in wanted if path not in new}
     return Fitted(params, new, unused)
 
 

@@ -1,14 +1,16 @@
 """A public checkpoint, opened: its arrays, the dialect of their names, and the config of its model."""
 
 import dataclasses
-import json
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from videomae_jax.config import CONFIG_FILE, SIZES, VideoMAEConfig
+from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILE, SIZES, VideoMAEConfig, statistics_beside
+from videomae_jax.fields import read_json
 from videomae_jax.hub import locate
 from videomae_jax.weights.arrays import is_idle, parts_in, recognise, rule_of
 from videomae_jax.weights.files import find_weights, read_arrays
@@ -61,7 +63,8 @@ class Checkpoint:
         Raises:
           ValueError: nothing there, another kind of file, a model that is not built here; it names the file.
         """
-        file = find_weights(_locate(name, revision))
+        path = _locate(name, revision)
+        file = find_weights(path)
         arrays, arguments = read_arrays(file)
         try:
             dialect = recognise(list(arrays))
@@ -69,13 +72,15 @@ class Checkpoint:
             raise ValueError(f"{file} is {error}") from None
         tables = [array for name, array in arrays.items() if name in dialect.tables]
         arrays = {n: array for n, array in arrays.items() if n not in dialect.tables and not is_idle(n, dialect)}
-        config_file = file.parent / CONFIG_FILE
-        if config_file.is_file() and "model_config" not in (content := json.loads(config_file.read_text())):
-            config = VideoMAEConfig.from_pretrained(file.parent, **overrides)
+        # A file that is named may lie among others that have nothing to do with it.
+        beside = file.parent / CONFIG_FILE
+        content = read_json(beside) if beside.is_file() and (path.is_dir() or dialect.resize == "pil") else {}
+        if content and "model_config" not in content:
+            config = VideoMAEConfig.from_pretrained(beside, **overrides)
         else:
             try:
-                published = _hub_fields(content["model_config"]) if config_file.is_file() else _run_fields(arguments)
-                config = _infer(arrays, dialect, published, overrides)
+                told = _hub_fields(content["model_config"], beside) if content else _run_fields(arguments)
+                config = _infer(file, arrays, dialect, told, overrides)
             except ValueError as error:
                 raise ValueError(f"{file}: {error}") from None
         for table in tables:
@@ -89,21 +94,37 @@ class Checkpoint:
 
 def _locate(name: str | Path, revision: str | None) -> Path:
     """The local path. Many a Hub id has its weights twice, and only one of them is to be downloaded."""
-    path = locate(name, revision=revision, patterns=("*.json", "*.safetensors"))
+    configs = (CONFIG_FILE, PROCESSOR_FILE, "*.index.json")
+    path = locate(name, revision=revision, patterns=(*configs, "model.safetensors", "model-*-of-*.safetensors"))
     if path.is_file() or any(path.glob("*.safetensors")):
         return path
-    return locate(name, revision=revision, patterns=("*.json", "*.bin"))
+    return locate(name, revision=revision, patterns=(*configs, "pytorch_model.bin", "pytorch_model-*-of-*.bin"))
 
 
-def _infer(arrays, dialect: Dialect, published: dict[str, Any], overrides: dict[str, Any]) -> VideoMAEConfig:
-    """The config that the arrays' shapes tell, with the published number of heads for a width."""
+def _infer(
+    file: Path,
+    arrays: Mapping[str, np.ndarray],
+    dialect: Dialect,
+    told: Mapping[str, Any],
+    overrides: Mapping[str, Any],
+) -> VideoMAEConfig:
+    """The config that the arrays' shapes tell; the rest as published, with a warning that says what was assumed.
+
+    Raises:
+      ValueError: no video model's arrays, or a width that no published model has and nothing that tells its heads.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
-    depths: dict[str, int] = {}
+    depths: Counter[str] = Counter()
     for name, array in arrays.items():
         if rule := rule_of(name, dialect):
             shapes[rule.ours] = array.shape
-            stack = rule.ours.split("/layer/")[0]
-            depths[stack] = depths.get(stack, 0) + rule.ours.endswith("layernorm_before/scale")
+            depths[rule.ours.split("/layer/")[0]] += rule.ours.endswith("layernorm_before/scale")
+    if len(shapes["videomae/embeddings/projection/kernel"]) != 5 or not depths["videomae/encoder"]:
+        raise ValueError(
+            "this is no video model: its patch embedding has the shape "
+            f"{list(shapes['videomae/embeddings/projection/kernel'])}, not [D, C, frames, height, width], or it has no "
+            "blocks."
+        )
     width, channels, tubelet, *patch = shapes["videomae/embeddings/projection/kernel"]
     fields = dict(
         num_channels=channels,
@@ -111,33 +132,42 @@ def _infer(arrays, dialect: Dialect, published: dict[str, Any], overrides: dict[
         patch_size=tuple(patch),
         hidden_size=width,
         num_hidden_layers=depths["videomae/encoder"],
-        intermediate_size=shapes["videomae/encoder/layer/mlp/intermediate/bias"][0],
+        intermediate_size=shapes["videomae/encoder/layer/mlp/intermediate/kernel"][0],
         qkv_bias="videomae/encoder/layer/attention/qkv/q_bias" in shapes,
         use_mean_pooling="videomae/layernorm/scale" not in shapes,
     )
-    size = next((size for size in SIZES.values() if size["hidden_size"] == width), {})
-    fields |= {name: value for name, value in size.items() if name not in fields}
-    if "mask_token" in shapes:
+    published = [size for name, size in SIZES.items() if name != "tiny"]
+    fields = {**next((size for size in published if size["hidden_size"] == width), {}), **fields}
+    assumed = ["num_attention_heads"]
+    if "encoder_to_decoder/kernel" in shapes and depths["decoder/decoder_layers"]:
         decoder_width = shapes["encoder_to_decoder/kernel"][0]
-        heads = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in SIZES.values()}
+        heads = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in published}
         fields |= dict(
             decoder_hidden_size=decoder_width,
             decoder_num_hidden_layers=depths["decoder/decoder_layers"],
             decoder_num_attention_heads=heads.get(decoder_width),
-            decoder_intermediate_size=shapes["decoder/decoder_layers/layer/mlp/intermediate/bias"][0],
+            decoder_intermediate_size=shapes["decoder/decoder_layers/layer/mlp/intermediate/kernel"][0],
         )
-    if "classifier/bias" in shapes:
-        fields["num_labels"] = shapes["classifier/bias"][0]
-    fields |= dialect.fields | {"use_mean_pooling": fields["use_mean_pooling"]} | published
-    # What a checkpoint was trained with that its arrays do not tell, the caller must.
-    told = ("num_attention_heads", "decoder_num_attention_heads")
-    fields |= {name: overrides[name] for name in told if name in overrides}
-    if fields.get("num_attention_heads") is None or fields.get("decoder_num_attention_heads", 1) is None:
+        assumed.append("decoder_num_attention_heads")
+    if "classifier/kernel" in shapes:
+        fields["num_labels"] = shapes["classifier/kernel"][0]
+    fields |= dialect.fields | {"use_mean_pooling": fields["use_mean_pooling"]} | told
+    # What the arrays do not tell, the caller may.
+    fields |= {name: overrides[name] for name in assumed if name in overrides}
+    if any(fields.get(name) is None for name in assumed):
         raise ValueError(
-            f"no published model has the width {width}, and the arrays do not tell how many heads it has: pass "
-            "num_attention_heads (and decoder_num_attention_heads for its decoder)."
+            f"no published model has the width {width}, or its decoder's, and the arrays do not tell how many heads it "
+            f"has: pass {' and '.join(assumed)}."
         )
-    return VideoMAEConfig(**fields).adapt(**overrides)
+    config = VideoMAEConfig(**fields).adapt(**overrides)
+    assumed += ["image_size", "num_frames"]
+    guesses = [f"{name}={getattr(config, name)}" for name in assumed if name not in told and name not in overrides]
+    if guesses:
+        warnings.warn(
+            f"{file} does not say, and is taken for the published {', '.join(guesses)}. Pass what is otherwise.",
+            stacklevel=4,
+        )
+    return config
 
 
 def _run_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
@@ -146,8 +176,8 @@ def _run_fields(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {ours: arguments[theirs] for theirs, ours in names.items() if theirs in arguments}
 
 
-def _hub_fields(content: Mapping[str, Any]) -> dict[str, Any]:
-    """V2's `model_config` on the Hub.
+def _hub_fields(content: Mapping[str, Any], file: Path) -> dict[str, Any]:
+    """V2's `model_config` in a file of the Hub.
 
     Raises:
       ValueError: parts of V2's model that no published recipe uses and that are not built.
@@ -156,6 +186,7 @@ def _hub_fields(content: Mapping[str, Any]) -> dict[str, Any]:
         if content.get(name):
             raise ValueError(f"{name}={content[name]} in {CONFIG_FILE} is not built.")
     fields = {ours: content[theirs] for theirs, ours in HUB_FIELDS.items() if theirs in content}
+    fields |= statistics_beside(file, fields.get("num_channels", 3))
     return fields | {"head_norm_eps": fields.get("layer_norm_eps", 1e-6)}
 
 

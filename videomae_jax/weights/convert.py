@@ -13,7 +13,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from videomae_jax.config import ORIGINAL, PROCESSOR_FILE
+from videomae_jax.config import ORIGINAL, PROCESSOR_FILE, VideoMAEConfig
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.weights.arrays import to_checkpoint
@@ -22,18 +22,17 @@ from videomae_jax.weights.files import write_arrays
 from videomae_jax.weights.original import ORIGINAL_FINETUNING, ORIGINAL_PRETRAINING
 from videomae_jax.weights.pretrained import flat_params
 
-# Kept by this package and not by transformers, which has numbers of its own for the first two and no such thing as
-# the others. They change nothing but the last digits, or training alone.
-APPROXIMATE = {"decoder_norm_eps": 1e-5, "head_norm_eps": 1e-5, "drop_path_rate": 0.0, "head_dropout_prob": 0.0}
-
 Model = VideoMAEForPreTraining | VideoMAEForVideoClassification | VideoMAEModel
+
+# What transformers has a number of its own for, or nothing: fields that move the last digits, and fields of training.
+EPS = {VideoMAEForPreTraining: ("decoder_norm_eps",), VideoMAEForVideoClassification: ("head_norm_eps",)}
+TRAINING = ("drop_path_rate", "head_dropout_prob")
 
 
 def load(source: str, **overrides) -> tuple[Model, VideoMAEImageProcessor]:
-    """The model that a checkpoint holds, with its decoder, with its classifier or the encoder alone; its processor.
+    """The model that a checkpoint holds, with its classifier, with its decoder or the encoder alone; its processor.
 
-    Where no processor is beside it, it is one for the model's clips, and with OpenCV's resize for checkpoints of the
-    original and mmaction2, which were trained and tested with that.
+    Where no processor is beside it, it is one for the model's clips, with the resize of its dialect.
     """
     checkpoint = Checkpoint.open(source, **overrides)
     cls = VideoMAEModel
@@ -41,11 +40,11 @@ def load(source: str, **overrides) -> tuple[Model, VideoMAEImageProcessor]:
         cls = VideoMAEForVideoClassification
     elif checkpoint.has("decoder"):
         cls = VideoMAEForPreTraining
-    model = cls.from_pretrained(source, **overrides)
-    if (checkpoint.file.parent / PROCESSOR_FILE).is_file():
-        return model, VideoMAEImageProcessor.from_pretrained(checkpoint.file.parent)
-    backend = "pil" if checkpoint.dialect.name.startswith("Hugging Face") else "opencv"
-    return model, VideoMAEImageProcessor.for_model(model.config, resize_backend=backend)
+    model = cls.from_checkpoint(checkpoint)
+    folder = checkpoint.file.parent
+    if (folder / PROCESSOR_FILE).is_file():
+        return model, VideoMAEImageProcessor.from_pretrained(folder)
+    return model, VideoMAEImageProcessor.for_model(model.config, resize_backend=checkpoint.dialect.resize)
 
 
 def to_hf(model: Model, processor: VideoMAEImageProcessor, destination: Path) -> list[str]:
@@ -65,10 +64,11 @@ def to_hf(model: Model, processor: VideoMAEImageProcessor, destination: Path) ->
         )
     model.save_pretrained(destination)
     processor.save_pretrained(destination)
+    theirs = VideoMAEConfig()
     return [
-        f"{name}={getattr(model.config, name)} is {default} in transformers"
-        for name, default in APPROXIMATE.items()
-        if getattr(model.config, name) != default
+        f"{name}={getattr(model.config, name)} is {getattr(theirs, name)} in transformers"
+        for name in (*EPS.get(type(model), ()), *TRAINING)
+        if getattr(model.config, name) != getattr(theirs, name)
     ]
 
 
@@ -92,11 +92,12 @@ def to_original(model: Model, destination: Path) -> list[str]:
         problems.append("use_mean_pooling=True (its pre-training model always has a norm after the encoder)")
     if problems:
         raise ValueError(f"the original's code has no {', '.join(problems)}.")
+    destination.parent.mkdir(parents=True, exist_ok=True)
     dialect = ORIGINAL_PRETRAINING if pretraining else ORIGINAL_FINETUNING
     write_arrays(destination, to_checkpoint(flat_params(nnx.split(model)[1]), dialect, config.patch))
     return [
         f"{name}={getattr(config, name)} is {ORIGINAL[name]} in the original"
-        for name in ("layer_norm_eps", "decoder_norm_eps", "head_norm_eps")
+        for name in ("layer_norm_eps", *EPS.get(type(model), ()))
         if getattr(config, name) != ORIGINAL[name]
     ]
 
@@ -111,6 +112,10 @@ def main(arguments: list[str]) -> None:
     overrides = dict(item.split("=", 1) for item in options.set if "=" in item)
     if len(overrides) != len(options.set):
         parser.error(f"--set takes FIELD=VALUE, got {' '.join(options.set)}")
+    if options.to == "original" and options.destination.suffix not in (".pth", ".safetensors"):
+        parser.error(f"the original's layout is a file, DST.pth or DST.safetensors, not {options.destination}")
+    if options.to == "hf" and (options.destination.suffix in (".pth", ".safetensors") or options.destination.is_file()):
+        parser.error(f"Hugging Face's layout is a folder, and {options.destination} is a file")
     overrides = {name: _value(text) for name, text in overrides.items()}
     try:
         model, processor = load(options.source, **overrides)
@@ -118,7 +123,7 @@ def main(arguments: list[str]) -> None:
             notes = to_hf(model, processor, options.destination)
         else:
             notes = to_original(model, options.destination)
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         sys.exit(f"convert: {error}")
     for note in notes:
         print(f"note: {note}")

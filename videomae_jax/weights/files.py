@@ -1,7 +1,7 @@
 """Arrays from files: safetensors, whole or in shards, and PyTorch's pickles, read without running anything in them."""
 
 import argparse
-import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
+
+from videomae_jax.fields import read_json
 
 WEIGHTS_FILE = "model.safetensors"
 # In the order of preference; an index names the shards.
@@ -51,7 +53,10 @@ def read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
       ImportError: a pickle, without PyTorch.
     """
     if file.name.endswith(".index.json"):
-        shards = sorted(set(json.loads(file.read_text())["weight_map"].values()))
+        weight_map = read_json(file).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise ValueError(f"{file} has no weight_map with the names of the shards.")
+        shards = sorted(set(weight_map.values()))
         missing = [shard for shard in shards if not (file.parent / shard).is_file()]
         if missing:
             raise ValueError(f"{file} names {', '.join(missing)}, which is not there.")
@@ -73,9 +78,11 @@ def _read_pickle(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a pickle can break in any way
+        other = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"there is a {other[1]} in it" if other else "it is broken, or not PyTorch's"
         raise ValueError(
-            f"{file} cannot be read as arrays alone ({str(error).strip().splitlines()[0]}). If you trust it, open it "
-            "where it was made and save its state_dict with safetensors."
+            f"{file} cannot be read as arrays alone: {reason}. If you trust it, open it where it was made and save its "
+            "state_dict with safetensors."
         ) from error
     arguments = content.get("args") if isinstance(content, Mapping) else None
     for name in CONTAINERS:
@@ -86,21 +93,28 @@ def _read_pickle(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not tensors or not all(isinstance(tensor, torch.Tensor) for _, tensor in tensors):
         raise ValueError(f"{file} holds no dict of arrays, neither by itself nor as {', '.join(CONTAINERS)}.")
     arrays = {name: (x.float() if x.is_floating_point() else x).numpy() for name, x in tensors}
-    for prefix in WRAPPERS:
-        if all(name.startswith(prefix) for name in arrays):
-            arrays = {name.removeprefix(prefix): array for name, array in arrays.items()}
+    while wrapped := [prefix for prefix in WRAPPERS if all(name.startswith(prefix) for name in arrays)]:
+        arrays = {name.removeprefix(wrapped[0]): array for name, array in arrays.items()}
     return arrays, vars(arguments) if isinstance(arguments, argparse.Namespace) else {}
 
 
 def write_arrays(file: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes `.safetensors`, or PyTorch's pickle with the arrays as `model`, as the original's runs do."""
+    """Writes `.safetensors`, or PyTorch's pickle with the arrays as `model`, as the original's runs do.
+
+    The file is complete or, when the writing fails, as it was.
+    """
     arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    if file.suffix == ".safetensors":
-        # Not save_file, whose files only their owner can read.
-        file.write_bytes(save(arrays, metadata={"format": "pt"}))
-    else:
-        torch = import_torch(f"{file} is to be PyTorch's kind of file")
-        torch.save({"model": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}}, file)
+    new = file.with_name(f"{file.name}.new")
+    try:
+        if file.suffix == ".safetensors":
+            # Not save_file, whose files only their owner can read.
+            new.write_bytes(save(arrays, metadata={"format": "pt"}))
+        else:
+            torch = import_torch(f"{file} is to be PyTorch's kind of file")
+            torch.save({"model": {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}}, new)
+        new.replace(file)
+    finally:
+        new.unlink(missing_ok=True)
 
 
 def import_torch(why: str):

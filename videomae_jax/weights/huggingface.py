@@ -57,15 +57,17 @@ BLOCK_V5 = _block("query.bias", "value.bias")
 # Adds the same to all scores of a query, which softmax does not see.
 KEY_BIAS = "{i}.attention.attention.key.bias"
 
-HUGGINGFACE = Dialect("Hugging Face", _model(BLOCK))
-HUGGINGFACE_ENCODER = Dialect("Hugging Face, encoder alone", inside(_encoder(BLOCK), "videomae/", ""))
+HUGGINGFACE = Dialect("Hugging Face", _model(BLOCK), resize="pil")
+HUGGINGFACE_ENCODER = Dialect("Hugging Face, encoder alone", inside(_encoder(BLOCK), "videomae/", ""), resize="pil")
 HUGGINGFACE_V5 = Dialect(
     "Hugging Face 5.5 to 5.17",
     _model(BLOCK_V5),
+    resize="pil",
     idle=(f"videomae.encoder.layer.{KEY_BIAS}", f"decoder.decoder_layers.{KEY_BIAS}"),
 )
 HUGGINGFACE_V5_ENCODER = Dialect(
     "Hugging Face 5.5 to 5.17, encoder alone",
     inside(_encoder(BLOCK_V5), "videomae/", ""),
+    resize="pil",
     idle=(f"encoder.layer.{KEY_BIAS}",),
 )

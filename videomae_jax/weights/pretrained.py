@@ -1,6 +1,7 @@
 """`from_pretrained` and `save_pretrained` of the models."""
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import CONFIG_FILE, VideoMAEConfig
 from videomae_jax.weights.arrays import Fitted, from_checkpoint, listed, part_of, to_checkpoint
 from videomae_jax.weights.checkpoint import Checkpoint
 from videomae_jax.weights.files import WEIGHTS_FILE, write_arrays
@@ -22,12 +23,19 @@ class PretrainedMixin:
     """Saving and loading for modules with a `config`, a constructor `(config, dtype=..., rngs=...)` and parameters."""
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Writes `config.json` and `model.safetensors`, under Hugging Face's names and in torch's array order."""
+        """Writes `config.json` and `model.safetensors`, under Hugging Face's names and in torch's array order.
+
+        What was there stays when the weights cannot be written, and a config is never beside those of another model.
+        """
         directory = Path(directory)
-        self.config.save_pretrained(directory, architecture=type(self).__name__)
+        directory.mkdir(parents=True, exist_ok=True)
         params = flat_params(nnx.split(self)[1])
         dialect = HUGGINGFACE_ENCODER if _is_encoder(params) else HUGGINGFACE
-        write_arrays(directory / WEIGHTS_FILE, to_checkpoint(params, dialect, self.config.patch))
+        new = directory / f"new.{WEIGHTS_FILE}"
+        write_arrays(new, to_checkpoint(params, dialect, self.config.patch))
+        (directory / CONFIG_FILE).unlink(missing_ok=True)
+        new.replace(directory / WEIGHTS_FILE)
+        self.config.save_pretrained(directory, architecture=type(self).__name__)
 
     @classmethod
     def from_pretrained(
@@ -44,14 +52,14 @@ class PretrainedMixin:
 
         Nothing is skipped in silence: what the checkpoint has and the model does not use (a decoder, a head), and
         what the model starts afresh (a decoder, a head), is said in a warning; anything else that does not fit is an
-        error. A new classifier pools by mean, whatever the checkpoint's config says.
+        error. A classifier on a checkpoint that has none pools by mean, whatever the checkpoint's config says.
 
         Args:
           name: a folder with weights, a file (`.safetensors`, `.pth`, `.bin`), a run's folder, or a Hugging Face Hub
             id.
           dtype: compute dtype.
           revision: branch, tag or commit on the Hub.
-          ignore_mismatched_sizes: start parameters of another shape afresh: a classifier of other labels.
+          ignore_mismatched_sizes: start parameters of another shape afresh: a classifier of other labels, say.
           rngs: where new parameters are drawn from; seed 0 by default.
           **config_overrides: fields of the config to change, and `num_labels`. With another clip, positions are
             resampled from those of the trained one.
@@ -61,17 +69,44 @@ class PretrainedMixin:
           ImportError: PyTorch's kind of file, without PyTorch.
         """
         checkpoint = Checkpoint.open(name, revision=revision, **config_overrides)
-        config = checkpoint.config
+        return cls.from_checkpoint(
+            checkpoint,
+            dtype=dtype,
+            ignore_mismatched_sizes=ignore_mismatched_sizes,
+            rngs=rngs,
+            pools_as_told="use_mean_pooling" in config_overrides,
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        dtype: jnp.dtype = jnp.float32,
+        ignore_mismatched_sizes: bool = False,
+        rngs: nnx.Rngs | None = None,
+        pools_as_told: bool = False,
+    ) -> Self:
+        """`from_pretrained` of a checkpoint that is open.
+
+        Args:
+          checkpoint: with the config that the model is to have.
+          dtype, ignore_mismatched_sizes, rngs: those of `from_pretrained`.
+          pools_as_told: a new classifier, too, pools as the config says.
+
+        Raises:
+          ValueError: weights that do not fit the model.
+        """
+        config, notes = checkpoint.config, []
         graphdef, wanted = _abstract(cls, config, dtype)
-        notes = []
-        if "classifier/kernel" in wanted and not checkpoint.has("classifier") and not config.use_mean_pooling:
-            if "use_mean_pooling" not in config_overrides:
-                config = dataclasses.replace(config, use_mean_pooling=True)
-                graphdef, wanted = _abstract(cls, config, dtype)
-                notes = [
-                    "the new classifier pools by mean; the checkpoint's use_mean_pooling=False, kept from its "
-                    "pre-training, would classify from token 0, one corner of the clip (pass it to have that)"
-                ]
+        new_head = "classifier/kernel" in wanted and not checkpoint.has("classifier")
+        if new_head and not config.use_mean_pooling and not pools_as_told:
+            config = dataclasses.replace(config, use_mean_pooling=True)
+            graphdef, wanted = _abstract(cls, config, dtype)
+            notes = [
+                "the new classifier pools by mean; the checkpoint's use_mean_pooling=False, kept from its "
+                "pre-training, would classify from token 0, one corner of the clip (pass it to have that)"
+            ]
         try:
             fitted = from_checkpoint(
                 checkpoint.arrays,
@@ -79,15 +114,15 @@ class PretrainedMixin:
                 {path: leaf.shape for path, leaf in wanted.items()},
                 config.patch,
                 ignore_mismatched_sizes=ignore_mismatched_sizes,
+                as_array=functools.partial(jnp.asarray, dtype=jnp.float32),
             )
         except ValueError as error:
             hint = "" if "classifier" not in str(error) else "\nFor other labels: ignore_mismatched_sizes=True."
             raise ValueError(f"{checkpoint.file}: {error}{hint}") from None
         notes = [*_notes(fitted), *notes]
         if notes:
-            warnings.warn(f"{checkpoint.file}: {'; '.join(notes)}.", stacklevel=2)
-        params = {path: jnp.asarray(array, jnp.float32) for path, array in fitted.params.items()}
-        params |= _draw(cls, config, fitted.new, (rngs or nnx.Rngs(0)).params())
+            warnings.warn(f"{checkpoint.file}: {'; '.join(notes)}.", stacklevel=3)
+        params = fitted.params | _draw(cls, config, fitted.new, (rngs or nnx.Rngs(0)).params())
         return nnx.merge(graphdef, _nested(params))
 
 

@@ -36,6 +36,7 @@ class Dialect:
       name: what to call it in messages.
       rules: the parameters it can hold.
       fields: of the config, where the file says nothing.
+      resize: what its models were trained and tested with (`VideoMAEImageProcessor`).
       tables: stored position tables, which are computed and not read.
       idle: arrays that change nothing and are left out.
     """
@@ -43,6 +44,7 @@ class Dialect:
     name: str
     rules: Rules
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    resize: str = "opencv"
     tables: tuple[str, ...] = ()
     idle: tuple[str, ...] = ()
 
