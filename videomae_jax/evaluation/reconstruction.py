@@ -15,9 +15,9 @@ from jaxtyping import Array, Float, PyTree, UInt8
 from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
+from videomae_jax.model.losses import token_errors
 from videomae_jax.model.masking import MaskIds
-from videomae_jax.model.patches import patchify, unit_pixels, unpatchify
-from videomae_jax.model.videomae import gather, token_errors
+from videomae_jax.model.patches import gather, patchify, unit_pixels, unpatchify
 from videomae_jax.training.tasks import Pretraining
 from videomae_jax.training.trivial import distance_weighted, mean_colour
 

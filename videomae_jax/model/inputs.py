@@ -1,11 +1,19 @@
 """What a model may be given."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
 from videomae_jax.config import VideoMAEConfig
+
+
+def clip_counts(config: VideoMAEConfig, pixel_values: Array) -> tuple[int, int]:
+    """B and N, how many clips and tokens of each these are; errors as in `clip_grid`."""
+    grid = clip_grid(config, pixel_values)
+    return len(pixel_values), math.prod(grid)
 
 
 def clip_grid(config: VideoMAEConfig, pixel_values: Array) -> tuple[int, int, int]:

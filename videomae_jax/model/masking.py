@@ -154,23 +154,21 @@ def resolve_mask(
     """The one mask that a caller gave, as ids; None when none was given.
 
     Raises:
-      ValueError: both forms or half a pair given, a mask for another number of clips or tokens, a bool mask under
-        `jit` (its counts must be known before tracing), one whose rows hide different numbers of tokens, or one that
-        leaves none to see. Ids under `jit` are not looked at.
+      ValueError: both forms or half a pair given, a mask for another number of clips or tokens, numbers that are no
+        mask and no ids, a bool mask under `jit` (its counts must be known before tracing), one whose rows hide
+        different numbers of tokens, or one that leaves none to see. Under `jit` the values of ids are not looked at.
     """
     if bool_masked_pos is None:
         if (visible_ids is None) != (masked_ids is None):
             raise ValueError("visible_ids and masked_ids go together; only one of them was given.")
         if visible_ids is None:
             return None
-        for name, ids in (("visible_ids", visible_ids), ("masked_ids", masked_ids)):
-            if ids.ndim != 2 or ids.shape[0] != batch:
-                raise ValueError(f"{name} must be [B, tokens] with B = {batch} clips, got {list(ids.shape)}.")
-            if not isinstance(ids, jax.core.Tracer) and ids.size:
-                lowest, highest = np.asarray(ids).min(), np.asarray(ids).max()
-                if lowest < 0 or highest >= num_patches:
-                    raise ValueError(f"{name} must be in [0, {num_patches - 1}], got {lowest} to {highest}.")
-        return _with_something_to_see(MaskIds(visible_ids, masked_ids))
+        return _with_something_to_see(
+            MaskIds(
+                _checked_ids("visible_ids", visible_ids, batch, num_patches),
+                _checked_ids("masked_ids", masked_ids, batch, num_patches),
+            )
+        )
     if visible_ids is not None or masked_ids is not None:
         raise ValueError("Pass either bool_masked_pos or visible_ids and masked_ids, not both.")
     if isinstance(bool_masked_pos, jax.core.Tracer):
@@ -178,13 +176,35 @@ def resolve_mask(
             "bool_masked_pos cannot be used under jit, where the number of hidden tokens must be static: "
             "pass visible_ids and masked_ids, for example those of masking.ids_from_mask(mask, num_masked)."
         )
-    mask = np.asarray(bool_masked_pos, bool)
+    mask = np.asarray(bool_masked_pos)
+    if mask.dtype != bool:
+        # Scores, or the ids of the hidden tokens, would otherwise hide whatever is not zero.
+        wanted = "bool_masked_pos must be bool, or integers that are 0 where visible and 1 where hidden"
+        if not np.issubdtype(mask.dtype, np.integer):
+            raise ValueError(f"{wanted}; got {mask.dtype}.")
+        if not np.isin(mask, (0, 1)).all():
+            raise ValueError(f"{wanted}; got {mask.dtype} of {mask.min()} to {mask.max()}.")
+        mask = mask.astype(bool)
     if mask.shape != (batch, num_patches):
         raise ValueError(f"bool_masked_pos must be [B, N] = {[batch, num_patches]}, got {list(mask.shape)}.")
     counts = np.unique(mask.sum(axis=1))
     if len(counts) != 1:
         raise ValueError(f"Every clip must hide the same number of tokens; bool_masked_pos hides {counts.tolist()}.")
     return _with_something_to_see(ids_from_mask(mask, int(counts[0])))
+
+
+def _checked_ids(name: str, ids: Int[Array, "B tokens"], batch: int, num_patches: int) -> Int[Array, "B tokens"]:
+    ids = ids if isinstance(ids, jax.Array) else np.asarray(ids)
+    if ids.ndim != 2 or ids.shape[0] != batch:
+        raise ValueError(f"{name} must be [B, tokens] with B = {batch} clips, got {list(ids.shape)}.")
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        hint = " A bool mask is passed as bool_masked_pos." if ids.dtype == bool else ""
+        raise ValueError(f"{name} must be integers, got {ids.dtype}.{hint}")
+    if not isinstance(ids, jax.core.Tracer) and ids.size:
+        lowest, highest = np.asarray(ids).min(), np.asarray(ids).max()
+        if lowest < 0 or highest >= num_patches:
+            raise ValueError(f"{name} must be in [0, {num_patches - 1}], got {lowest} to {highest}.")
+    return ids
 
 
 def _with_something_to_see(mask: MaskIds) -> MaskIds:

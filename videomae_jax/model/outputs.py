@@ -1,4 +1,8 @@
-"""What the models return: pytrees read by attribute, by name or by position, as in transformers."""
+"""What the models return: pytrees read by attribute, by name or by position, as in transformers.
+
+Tokens (`last_hidden_state`, `hidden_states`) come in the model's compute dtype, whether or not it has a final norm; all
+else (`loss`, `logits`, `attentions`) in fp32.
+"""
 
 import dataclasses
 from collections.abc import Iterator, Mapping

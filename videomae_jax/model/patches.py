@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 
 def patchify(video: Shaped[Array, "B T H W C"], patch: tuple[int, int, int]) -> Shaped[Array, "B N P"]:
@@ -21,6 +21,11 @@ def unpatchify(
     """The inverse of `patchify` for a (t, h, w) grid."""
     (u, p, q), (t, h, w) = patch, grid
     return rearrange(patches, "b (t h w) (u p q c) -> b (t u) (h p) (w q) c", t=t, h=h, w=w, u=u, p=p, q=q)
+
+
+def gather(patches: Shaped[Array, "B N P"], ids: Int[Array, "B M"]) -> Shaped[Array, "B M P"]:
+    """Each clip's tokens at its ids."""
+    return jnp.take_along_axis(patches, ids[:, :, None], axis=1)
 
 
 def normalize(

@@ -1,7 +1,20 @@
 """Sine-cosine position tables. They are computed, never learned and never stored in a checkpoint."""
 
+from collections.abc import Callable
+
 import numpy as np
 from jaxtyping import Float
+
+from videomae_jax.config import VideoMAEConfig
+
+# A kernel: how much each of the nearest old points counts, by its offset from the one on the left, for new points at
+# distances of 0 to 1 from that one.
+Kernel = Callable[[Float[np.ndarray, " new"]], dict[int, Float[np.ndarray, " new"]]]
+
+
+def positions_of(config: VideoMAEConfig, grid: tuple[int, int, int], dim: int) -> Float[np.ndarray, "N D"]:
+    """The config's table for a grid of tokens, whose width is `dim` (the encoder's, or the decoder's)."""
+    return position_table(config.position_embedding_type, grid, dim, config.native_grid)
 
 
 def sincos(positions: Float[np.ndarray, " N"], dim: int) -> Float[np.ndarray, "N D"]:
@@ -53,29 +66,30 @@ def resample(table: Float[np.ndarray, "_ _ _ D"], grid: tuple[int, int, int]) ->
 
     Every weight is that of `torch.nn.functional.interpolate` with `align_corners=False` and no antialiasing.
     """
-    for axis, (size, taps) in enumerate(zip(grid, (_linear, _cubic, _cubic), strict=True)):
+    for axis, (size, kernel) in enumerate(zip(grid, (_linear, _cubic, _cubic), strict=True)):
         if size != table.shape[axis]:
-            weights = _weights(table.shape[axis], size, taps)
+            weights = _weights(table.shape[axis], size, kernel)
             table = np.moveaxis(np.tensordot(weights, table, axes=(1, axis)), 0, axis)
     return table
 
 
-def _weights(old: int, new: int, taps) -> Float[np.ndarray, "new old"]:
+def _weights(old: int, new: int, kernel: Kernel) -> Float[np.ndarray, "new old"]:
     """Each new point as a weighted sum of old ones. Points lie in the middle of equal cells; the edges repeat."""
     place = (np.arange(new) + 0.5) * old / new - 0.5
     left = np.floor(place).astype(int)
     weights = np.zeros((new, old))
-    for offset, weight in taps(place - left).items():
+    for offset, weight in kernel(place - left).items():
         np.add.at(weights, (np.arange(new), np.clip(left + offset, 0, old - 1)), weight)
     return weights
 
 
-def _linear(x):
+def _linear(x: Float[np.ndarray, " new"]) -> dict[int, Float[np.ndarray, " new"]]:
     return {0: 1 - x, 1: x}
 
 
-def _cubic(x, a=-0.75):
-    """Keys' kernel, at distances x of 0 to 1 from the point on the left; a is torch's and OpenCV's."""
+def _cubic(x: Float[np.ndarray, " new"]) -> dict[int, Float[np.ndarray, " new"]]:
+    """Keys' kernel."""
+    a = -0.75  # torch's and OpenCV's
 
     def near(d):  # d up to 1
         return (a + 2) * d**3 - (a + 3) * d**2 + 1

@@ -33,12 +33,12 @@ from videomae_jax.model.compiled import cached_jit
 from videomae_jax.model.decoder import VideoMAEDecoder
 from videomae_jax.model.dropout import Keys, clip_keys, dropout, split_keys
 from videomae_jax.model.embeddings import PatchEmbeddings
-from videomae_jax.model.inputs import clip_grid
+from videomae_jax.model.inputs import clip_counts, clip_grid
 from videomae_jax.model.layers import Stack, layer_norm
 from videomae_jax.model.losses import check_labels, classification_loss, masked_loss, token_errors
 from videomae_jax.model.masking import MaskIds, resolve_mask
 from videomae_jax.model.outputs import VideoClassifierOutput, VideoMAEForPreTrainingOutput, VideoMAEModelOutput
-from videomae_jax.model.positions import position_table
+from videomae_jax.model.positions import positions_of
 from videomae_jax.weights.pretrained import PretrainedMixin
 
 Clips = UInt8[Array, "B T H W C"] | Float[Array, "B T H W C"]
@@ -94,7 +94,7 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         Raises:
           ValueError: unusable clips (`inputs.clip_grid`), mask (`masking.resolve_mask`) or key (`dropout.clip_keys`).
         """
-        batch, num_patches = len_and_tokens(self.config, pixel_values)
+        batch, num_patches = clip_counts(self.config, pixel_values)
         mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, batch=batch, num_patches=num_patches)
         return self._encode(
             pixel_values,
@@ -123,7 +123,7 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         config = self.config
         positions = positions_of(config, grid, config.hidden_size)[None]
         if visible_ids is not None:
-            patches = gather(patches, visible_ids)
+            patches = px.gather(patches, visible_ids)
             positions = jnp.asarray(positions)[0][visible_ids]
         x = self.embeddings(px.normalize(patches, config.pixel_mean, config.pixel_std))
         x, hidden_states, attentions = self.encoder(
@@ -132,7 +132,9 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
             output_hidden_states=output_hidden_states,
             output_attentions=output_attentions,
         )
-        return VideoMAEModelOutput(x if self.layernorm is None else self.layernorm(x), hidden_states, attentions)
+        if self.layernorm is not None:
+            x = self.layernorm(x).astype(self.dtype)
+        return VideoMAEModelOutput(x, hidden_states, attentions)
 
 
 class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
@@ -173,7 +175,7 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         Raises:
           ValueError: no mask or one that hides nothing, and what `VideoMAEModel` raises.
         """
-        batch, num_patches = len_and_tokens(self.config, pixel_values)
+        batch, num_patches = clip_counts(self.config, pixel_values)
         mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, batch=batch, num_patches=num_patches)
         if mask is None or mask.masked.shape[1] == 0:
             raise ValueError(
@@ -200,7 +202,7 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         tokens = jnp.concatenate([encoded + positions[mask.visible], hidden], axis=1)
         predicted = self.decoder(tokens, mask.masked.shape[1], decoder_keys)
 
-        targets = self.targets(gather(patches, mask.masked))
+        targets = self.targets(px.gather(patches, mask.masked))
         loss = masked_loss(token_errors(predicted, targets), mask, math.prod(grid))
         return VideoMAEForPreTrainingOutput(loss, predicted, encoder.hidden_states, encoder.attentions)
 
@@ -254,7 +256,7 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
         Raises:
           ValueError: unusable labels (`losses.check_labels`), and what `VideoMAEModel` raises.
         """
-        batch, _ = len_and_tokens(self.config, pixel_values)
+        batch, _ = clip_counts(self.config, pixel_values)
         if labels is not None:
             labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
             check_labels(self.config, labels, batch)
@@ -278,19 +280,3 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
         logits = self.classifier(dropout(pooled, config.head_dropout_prob, head_keys))
         loss = None if labels is None else classification_loss(config, logits, labels)
         return VideoClassifierOutput(loss, logits, encoder.hidden_states, encoder.attentions)
-
-
-def len_and_tokens(config: VideoMAEConfig, pixel_values: Clips) -> tuple[int, int]:
-    """B and N of these clips; errors as in `inputs.clip_grid`."""
-    grid = clip_grid(config, pixel_values)
-    return len(pixel_values), math.prod(grid)
-
-
-def positions_of(config: VideoMAEConfig, grid: tuple[int, int, int], dim: int) -> Float[np.ndarray, "N D"]:
-    """The config's position table for a grid of tokens."""
-    return position_table(config.position_embedding_type, grid, dim, config.native_grid)
-
-
-def gather(patches: Shaped[Array, "B N P"], ids: Int[Array, "B M"]) -> Shaped[Array, "B M P"]:
-    """Each clip's tokens at its ids."""
-    return jnp.take_along_axis(patches, ids[:, :, None], axis=1)

@@ -11,9 +11,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Key, UInt8, UInt32
 
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model.losses import masked_loss, token_errors
 from videomae_jax.model.masking import MaskIds, Masking
-from videomae_jax.model.patches import patchify
-from videomae_jax.model.videomae import VideoMAEForPreTraining, gather, masked_loss, token_errors
+from videomae_jax.model.patches import gather, patchify
+from videomae_jax.model.videomae import VideoMAEForPreTraining
 from videomae_jax.training.augment import random_flip
 from videomae_jax.training.trivial import mean_colour
 from videomae_jax.weights.checkpoint import Checkpoint
