@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae_jax.model import layers, videomae
 from videomae_jax.model.dropout import clip_keys, drop_path, dropout, split_keys
 from videomae_jax.model.initialisation import xavier
 from videomae_jax.model.layers import Stack
@@ -194,6 +195,33 @@ def test_what_a_clip_loses_does_not_depend_on_its_batch(classifier, clips):
         np.testing.assert_allclose(alone, together[row], atol=1e-7)
     order = np.array([2, 0, 1])
     np.testing.assert_allclose(classifier(clips[order], key=keys[order]).logits, together[order], atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [VideoMAEForPreTraining, VideoMAEForVideoClassification])
+def test_every_key_is_used_once(monkeypatch, clips, kind):
+    """To make other keys or to draw: a part of a model that goes on with another's keys would drop what that drops."""
+    used = []
+
+    def noted(function, keys_at):
+        def call(*args):
+            jax.debug.callback(lambda keys: used.append(np.asarray(keys)), jax.random.key_data(args[keys_at]))
+            return function(*args)
+
+        return call
+
+    for module in (videomae, layers):
+        monkeypatch.setattr(module, "split_keys", noted(split_keys, 0))
+        monkeypatch.setattr(module, "dropout", noted(dropout, 2))
+    monkeypatch.setattr(layers, "drop_path", noted(drop_path, 2))
+    model = kind(dataclasses.replace(TINY, **RANDOM, num_hidden_layers=2), rngs=nnx.Rngs(0))
+    mask = [] if kind is VideoMAEForVideoClassification else [np.tile(np.arange(8) < 4, (3, 1))]
+    jax.block_until_ready(model(clips, *mask, key=keys_of(3)))
+    jax.effects_barrier()
+    used = np.concatenate(used)
+    # Seven uses in each block (two splits, three dropouts, two paths); the model's split, each stack's, the head's.
+    blocks = 3 if mask else 2
+    assert len(used) == 3 * (7 * blocks + 3)
+    assert len(np.unique(used, axis=0)) == len(used)
 
 
 @pytest.mark.parametrize("name", RANDOM)

@@ -237,6 +237,17 @@ def test_bool_mask_resolves_to_its_ids(form):
     np.testing.assert_array_equal(masked, MASKED)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.int64], ids=str)
+def test_a_mask_of_zeros_and_ones_resolves_to_its_ids(dtype):
+    np.testing.assert_array_equal(resolve(MASK.astype(dtype)).masked, MASKED)
+
+
+def test_ids_may_be_lists():
+    visible, masked = resolve(visible_ids=VISIBLE.tolist(), masked_ids=MASKED.tolist())
+    np.testing.assert_array_equal(visible, VISIBLE)
+    np.testing.assert_array_equal(masked, MASKED)
+
+
 def test_ids_resolve_to_themselves():
     visible, masked = resolve(visible_ids=VISIBLE, masked_ids=MASKED)
     assert visible is VISIBLE
@@ -280,6 +291,10 @@ def test_constant_bool_mask_under_jit_is_concrete_enough():
             dict(visible_ids=jnp.asarray(VISIBLE) - 2, masked_ids=MASKED),
             r"visible_ids must be in \[0, 3\], got -1 to 1",
         ),
+        (dict(bool_masked_pos=MASK.astype(np.float32)), "must be bool, or integers that are 0 .* 1 .*; got float32"),
+        (dict(bool_masked_pos=MASKED), "must be bool, or integers that are 0 .* 1 .*; got int64 of 0 to 3"),
+        (dict(visible_ids=VISIBLE, masked_ids=MASKED.astype(float)), "masked_ids must be integers, got float64"),
+        (dict(visible_ids=~MASK, masked_ids=MASK), "visible_ids must be integers, got bool. .* as bool_masked_pos"),
         (dict(bool_masked_pos=np.ones((2, 4), bool)), "hides every token"),
         (dict(visible_ids=VISIBLE[:, :0], masked_ids=MASKED), "hides every token"),
     ],

@@ -271,12 +271,31 @@ def test_the_program_does_not_grow_with_depth(clips, ids, field):
     assert lines(6) == lines(3)
 
 
-def test_bfloat16_computes_in_it_and_keeps_parameters_logits_and_loss_in_fp32(clips, ids):
-    model = pretraining_model(jnp.bfloat16)
-    output = model(clips, visible_ids=ids.visible, masked_ids=ids.masked)
-    assert output.logits.dtype == output.loss.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(nnx.split(model)[1])} == {jnp.dtype(jnp.float32)}
-    assert model.videomae(clips).last_hidden_state.dtype == jnp.bfloat16
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("has_norm", [False, True])
+def test_tokens_come_in_the_compute_dtype_and_all_else_in_fp32(clips, ids, dtype, has_norm):
+    changes = dict(use_mean_pooling=not has_norm, num_hidden_layers=1)
+    model = nnx.eval_shape(lambda: pretraining_model(dtype, **changes))
+    head = nnx.eval_shape(
+        lambda: VideoMAEForVideoClassification(dataclasses.replace(TINY, **changes), dtype=dtype, rngs=nnx.Rngs(0))
+    )
+    assert (model.videomae.layernorm is not None) == has_norm
+    ids, flags = ids._asdict(), dict(output_hidden_states=True, output_attentions=True)
+    ids = {"visible_ids": ids["visible"], "masked_ids": ids["masked"]}
+    outputs = [
+        jax.eval_shape(lambda: model.videomae(clips, **flags)),
+        jax.eval_shape(lambda: model(clips, **ids, **flags)),
+        jax.eval_shape(lambda: head(clips, np.array([0, 1]), **flags)),
+    ]
+    for output in outputs:
+        for name, values in output.items():
+            wanted = dtype if name.endswith(("hidden_state", "hidden_states")) else jnp.float32
+            assert {leaf.dtype for leaf in jax.tree.leaves(values)} == {jnp.dtype(wanted)}, name
+
+
+def test_parameters_of_a_bfloat16_model_are_fp32():
+    state = nnx.split(nnx.eval_shape(lambda: pretraining_model(jnp.bfloat16)))[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(state)} == {jnp.dtype(jnp.float32)}
 
 
 def test_bfloat16_is_near_fp32(model, clips, ids):
@@ -320,13 +339,6 @@ def test_asking_for_more_changes_nothing(model, clips, ids):
     assert [x.shape for x in full.attentions] == 2 * [(2, 2, 16, 16)]
     for weights in full.attentions:
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-6)
-
-
-def test_attentions_of_a_bfloat16_model_are_fp32(clips, ids):
-    output = pretraining_model(jnp.bfloat16).videomae(
-        clips, visible_ids=ids.visible, masked_ids=ids.masked, output_attentions=True
-    )
-    assert {weights.dtype for weights in output.attentions} == {jnp.dtype(jnp.float32)}
 
 
 @pytest.mark.parametrize("norm_pix", [True, False])
