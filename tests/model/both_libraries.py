@@ -25,6 +25,8 @@ TINY = VideoMAEConfig(
     decoder_intermediate_size=40,
     num_labels=3,
 )
+LABELS = np.array([1, -100, 2])
+TOLERANCE = 1e-5
 
 
 def noisy_theirs(config: VideoMAEConfig, kind: type, noise: float = 0.3, attention: str = "eager"):
@@ -67,3 +69,7 @@ def distance(ours, theirs) -> float:
     theirs = theirs.detach().numpy()
     assert ours.shape == theirs.shape
     return float(abs(np.asarray(ours) - theirs).max() / abs(theirs).max())
+
+
+def assert_close(ours, theirs, tolerance: float = TOLERANCE) -> None:
+    assert distance(ours, theirs) < tolerance
