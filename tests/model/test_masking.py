@@ -242,16 +242,12 @@ def test_a_mask_of_zeros_and_ones_resolves_to_its_ids(dtype):
     np.testing.assert_array_equal(resolve(MASK.astype(dtype)).masked, MASKED)
 
 
-def test_ids_may_be_lists():
-    visible, masked = resolve(visible_ids=VISIBLE.tolist(), masked_ids=MASKED.tolist())
+@pytest.mark.parametrize("form", [np.asarray, np.int8, jnp.asarray, np.ndarray.tolist], ids=lambda f: f.__name__)
+def test_ids_resolve_to_themselves(form):
+    visible, masked = resolve(visible_ids=form(VISIBLE), masked_ids=form(MASKED))
+    assert visible.dtype == masked.dtype == np.int32
     np.testing.assert_array_equal(visible, VISIBLE)
     np.testing.assert_array_equal(masked, MASKED)
-
-
-def test_ids_resolve_to_themselves():
-    visible, masked = resolve(visible_ids=VISIBLE, masked_ids=MASKED)
-    assert visible is VISIBLE
-    assert masked is MASKED
 
 
 def test_no_mask_resolves_to_none():

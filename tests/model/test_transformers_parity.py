@@ -78,11 +78,11 @@ def assert_output_and_gradients_are_torchs(ours, theirs, call, expected, folder)
 
     theirs.zero_grad()
     expected.loss.backward()
-    named = copy.deepcopy(theirs)
-    with torch.no_grad():  # saved as weights, their gradients come back under our names and in our order
-        for parameter, with_gradient in zip(named.parameters(), theirs.parameters(), strict=True):
-            parameter.copy_(with_gradient.grad)
-    named.save_pretrained(folder)
+    as_weights = copy.deepcopy(theirs)  # saved so, their gradients come back under our names and in our order
+    with torch.no_grad():
+        for weight, parameter in zip(as_weights.parameters(), theirs.parameters(), strict=True):
+            weight.copy_(parameter.grad)
+    as_weights.save_pretrained(folder)
     wanted = nnx.to_pure_dict(nnx.split(type(ours).from_pretrained(folder))[1])
     assert jax.tree.structure(gradients) == jax.tree.structure(wanted)
     for (path, mine), gradient in zip(jax.tree.leaves_with_path(gradients), jax.tree.leaves(wanted), strict=True):

@@ -280,11 +280,10 @@ def test_tokens_come_in_the_compute_dtype_and_all_else_in_fp32(clips, ids, dtype
         lambda: VideoMAEForVideoClassification(dataclasses.replace(TINY, **changes), dtype=dtype, rngs=nnx.Rngs(0))
     )
     assert (model.videomae.layernorm is not None) == has_norm
-    ids, flags = ids._asdict(), dict(output_hidden_states=True, output_attentions=True)
-    ids = {"visible_ids": ids["visible"], "masked_ids": ids["masked"]}
+    flags = dict(output_hidden_states=True, output_attentions=True)
     outputs = [
         jax.eval_shape(lambda: model.videomae(clips, **flags)),
-        jax.eval_shape(lambda: model(clips, **ids, **flags)),
+        jax.eval_shape(lambda: model(clips, visible_ids=ids.visible, masked_ids=ids.masked, **flags)),
         jax.eval_shape(lambda: head(clips, np.array([0, 1]), **flags)),
     ]
     for output in outputs:

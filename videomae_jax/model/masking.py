@@ -204,7 +204,7 @@ def _checked_ids(name: str, ids: Int[Array, "B tokens"], batch: int, num_patches
         lowest, highest = np.asarray(ids).min(), np.asarray(ids).max()
         if lowest < 0 or highest >= num_patches:
             raise ValueError(f"{name} must be in [0, {num_patches - 1}], got {lowest} to {highest}.")
-    return ids
+    return ids.astype(np.int32)  # int8 may hold the ids and not N, with which JAX compares them
 
 
 def _with_something_to_see(mask: MaskIds) -> MaskIds:
