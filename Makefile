@@ -10,11 +10,11 @@ demo: .venv/installed
 
 # What CI runs.
 test: .venv/installed-test lint
-	$(BIN)/python -m pytest -m "not full"
+	$(BIN)/python -m pytest -m "not full" --numprocesses 2 --dist worksteal
 
 # And what is slow.
 test-full: .venv/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

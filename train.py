@@ -121,7 +121,8 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.abstract_state.params))
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s'[: jax.device_count() > 1]}"
     epochs = schedule.total_steps * batch_size / len(sources["train"])
-    lines = {
+    lines = {} if recipe.init_from is None else {"from": f"the weights of {recipe.init_from}"}
+    lines |= {
         "model": f"{recipe.model['size']}, {parameters:,} parameters, {trainer.task.dtype.name} on {devices}",
         "clip": f"{' x '.join(map(str, config.clip_size))}, {' x '.join(map(str, config.grid))} tokens",
         "mask": f"{encoder.kind} {encoder.ratio}, really {encoder.effective_ratio:.4f}: "

@@ -1,5 +1,7 @@
+import copy
 import dataclasses
 import json
+import pickle
 
 import jax
 import pytest
@@ -152,6 +154,16 @@ def test_another_number_of_labels_forgets_their_names():
     assert config.adapt(num_labels=2) == VideoMAEConfig()
     assert config.adapt(num_labels=2, id2label={0: "a", 1: "b"}).label2id == {"a": 0, "b": 1}
     assert config.adapt(layer_norm_eps=1e-6).id2label == config.id2label
+    assert config.adapt(num_labels=3).id2label == config.id2label
+
+
+def test_labels_do_not_change():
+    config = VideoMAEConfig(num_labels=3)
+    for change in (lambda: config.id2label.update({3: "x"}), lambda: config.id2label.__setitem__(0, "x")):
+        with pytest.raises(TypeError, match="labels of a config do not change; config.adapt"):
+            change()
+    for copied in (pickle.loads(pickle.dumps(config)), copy.deepcopy(config)):
+        assert copied == config and hash(copied) == hash(config)
 
 
 @pytest.mark.parametrize(
@@ -177,6 +189,9 @@ def test_model_and_processor_read_the_same_statistics(tmp_path):
     (tmp_path / "preprocessor_config.json").write_text('{"size": 224}')
     config, processor = (cls.from_pretrained(tmp_path) for cls in (VideoMAEConfig, VideoMAEImageProcessor))
     assert (config.pixel_mean, config.pixel_std) == (processor.image_mean, processor.image_std)
+    (tmp_path / "preprocessor_config.json").rename(tmp_path / "video_preprocessor_config.json")
+    config, processor = (cls.from_pretrained(tmp_path) for cls in (VideoMAEConfig, VideoMAEImageProcessor))
+    assert (config.pixel_mean, config.pixel_std) == (processor.image_mean, processor.image_std) == ((0.5,) * 3,) * 2
 
 
 @pytest.mark.parametrize("content", ["{", "[]", '{"image_mean": "grey"}'])

@@ -12,7 +12,7 @@ import transformers
 from flax import nnx
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
+from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -23,9 +23,9 @@ LABELS = ["abseiling", "eating spaghetti", "juggling balls", "playing cello", "s
 
 
 def examples():
-    """The README's blocks of Python by what they use."""
+    """The README's blocks of Python."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    return {re.search(r"VideoMAEFor\w+", block).group(): block for block in blocks}
+    return dict(zip(("checkpoint", "run", "training"), blocks, strict=True))
 
 
 def run(block, folder, monkeypatch):
@@ -41,7 +41,7 @@ def test_the_example_of_a_checkpoint_names_what_a_video_shows(tmp_path, monkeypa
     transformers.VideoMAEForVideoClassification(config).save_pretrained(folder)
     VideoMAEImageProcessorPil(size=32, crop_size=32).save_pretrained(folder)
     write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (24, 48, 64, 3), np.uint8), fps=24)
-    block = examples()["VideoMAEForVideoClassification"]
+    block = examples()["checkpoint"]
     assert len(block.splitlines()) <= 10
     run(block, tmp_path, monkeypatch)
     lines = capsys.readouterr().out.splitlines()
@@ -53,8 +53,12 @@ def test_the_example_of_a_checkpoint_names_what_a_video_shows(tmp_path, monkeypa
 def test_the_example_of_a_run_reconstructs(tmp_path, monkeypatch, capsys):
     config = VideoMAEConfig.from_size("tiny", image_size=32, num_frames=4)
     VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "runs" / "quickstart" / "model")
-    run(examples()["VideoMAEForPreTraining"], tmp_path, monkeypatch)
+    run(examples()["run"], tmp_path, monkeypatch)
     assert "(1, 16, 384)" in capsys.readouterr().out
+    with pytest.warns(UserWarning, match="not used: .*decoder.*new and untrained: classifier, fc_norm"):
+        run(examples()["training"], tmp_path, monkeypatch)
+    assert float(capsys.readouterr().out) == pytest.approx(np.log(6), rel=1e-3)  # it cannot tell six classes apart yet
+    assert VideoMAEForVideoClassification.from_pretrained(tmp_path / "runs" / "classifier").config.num_labels == 6
 
 
 @pytest.mark.parametrize("command", re.findall(r"    python -m ([\w.]+)", README))

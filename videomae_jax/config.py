@@ -14,7 +14,9 @@ from videomae_jax.fields import check_names, read_json
 from videomae_jax.hub import locate
 
 CONFIG_FILE = "config.json"
+# Of the image processor, ours and transformers'; of transformers' video processor, where there is no other.
 PROCESSOR_FILE = "preprocessor_config.json"
+PROCESSOR_FILES = (PROCESSOR_FILE, "video_preprocessor_config.json")
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu")
@@ -41,10 +43,18 @@ def _with_other_spellings(cls: type) -> type:
 
 
 class Labels(dict):
-    """Names of classes by number: a dict that a frozen config can hold. Do not change it."""
+    """Names of classes by number: a dict that a frozen config can hold."""
 
     def __hash__(self):
         return hash(tuple(self.items()))
+
+    def __reduce__(self):
+        return Labels, (dict(self),)
+
+    def _refuse(self, *_, **__):
+        raise TypeError("the labels of a config do not change; config.adapt(id2label=...) makes another config")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
 
 
 def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping | None) -> Labels:
@@ -235,7 +245,7 @@ class VideoMAEConfig:
         Raises:
           ValueError: no such folder or Hub id, another kind of model, a bad field.
         """
-        path = locate(name, revision=revision, patterns=(CONFIG_FILE, PROCESSOR_FILE))
+        path = locate(name, revision=revision, patterns=(CONFIG_FILE, *PROCESSOR_FILES))
         file = path / CONFIG_FILE if path.is_dir() else path
         if not file.is_file():
             raise ValueError(f"{path} has no {CONFIG_FILE}.")
@@ -247,9 +257,10 @@ class VideoMAEConfig:
         if content.get("image_mean") is None and content.get("image_std") is None:
             content = content | statistics_beside(file, content.get("num_channels", 3))
         try:
-            return cls.from_dict(content).adapt(**overrides)
+            config = cls.from_dict(content)
         except (ValueError, TypeError) as error:
             raise ValueError(f"{file}: {error}") from None
+        return config.adapt(**overrides)
 
     def adapt(self, **overrides: Any) -> Self:
         """The config of a trained model with other values.
@@ -257,7 +268,7 @@ class VideoMAEConfig:
         For another clip the trained position table is resampled from its own grid, unless `position_grid` says
         otherwise (None: a fresh table). Another number of labels forgets their names.
         """
-        if "num_labels" in overrides or "label2id" in overrides:
+        if overrides.get("num_labels", self.num_labels) != self.num_labels or "label2id" in overrides:
             overrides.setdefault("id2label", None)
         changed = dataclasses.replace(self, **overrides)
         if "position_grid" in overrides:
@@ -367,14 +378,19 @@ class VideoMAEConfig:
         return default if self.image_std is None else self.image_std
 
 
+def find_processor(folder: Path) -> Path | None:
+    """The file of a folder's processor, if there is one."""
+    return next((folder / name for name in PROCESSOR_FILES if (folder / name).is_file()), None)
+
+
 def statistics_beside(file: Path, num_channels: int) -> dict[str, tuple[float, ...]]:
-    """`image_mean` and `image_std` of the `preprocessor_config.json` beside a file, unless they are a config's default.
+    """`image_mean` and `image_std` of the processor beside a file, unless they are a config's default.
 
     Raises:
       ValueError: something else than numbers is in it.
     """
-    processor = file.parent / PROCESSOR_FILE
-    if not processor.is_file():
+    processor = find_processor(file.parent)
+    if processor is None:
         return {}
     content = read_json(processor)
     statistics = {}

@@ -12,7 +12,7 @@ def check_names(names: Iterable[str], known: Iterable[str], whose: str) -> None:
     known = list(known)
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+            close = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
             raise ValueError(f"{whose} {name}.{f' Do you mean {close[0]}?' if close else ''}")
 
 

@@ -35,8 +35,8 @@ def locate(name: str | Path, *, revision: str | None = None, patterns: Sequence[
             return Path(huggingface_hub.hf_hub_download(*in_repository.groups(), revision=revision))
         return Path(huggingface_hub.snapshot_download(str(name), revision=revision, allow_patterns=list(patterns)))
     except (huggingface_hub.errors.HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].removeprefix("Got: ").rstrip(".")
         raise ValueError(
-            f"{name} is no file or folder here, and the Hugging Face Hub does not give it: {reason} Offline, download "
+            f"{name} is no file or folder here, and the Hugging Face Hub does not give it: {reason}. Offline, download "
             "the model elsewhere and pass its folder."
         ) from error

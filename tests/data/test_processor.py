@@ -640,7 +640,7 @@ def test_sizes_that_do_not_stack():
     ("options", "complaint"),
     [
         (dict(do_rezise=True), "has no option do_rezise. Do you mean do_resize?"),
-        (dict(backend="pil"), "has no option backend. Do you mean resize_backend?"),
+        (dict(resize_backed="pil"), "has no option resize_backed. Do you mean resize_backend?"),
         (dict(qqq=1), "has no option qqq.$"),
         (dict(size={"shortest": 3}), r"size must be {'shortest_edge': ...} or .*got {'shortest': 3}"),
         (dict(size={"longest_edge": 3}), "size must be"),

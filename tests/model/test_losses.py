@@ -80,18 +80,22 @@ def test_integers_are_numbers_where_the_problem_takes_floats():
 
 
 ERRORS = {
-    "too_few": (CLASSES[:3], {}, r"single_label_classification must be \[4\], got \[3\]"),
-    "a_column": (CLASSES[:, None], {}, r"must be \[4\], got \[4, 1\]"),
+    "too_few": (CLASSES[:3], {}, r"single_label_classification must have the shape \[4\], got \[3\]"),
+    "a_column": (CLASSES[:, None], {}, r"must have the shape \[4\], got \[4, 1\]"),
     "integers_for_several_classes": (SEVERAL.astype(int), {}, r"got \[4, 5\]. Labels of several classes .* floats"),
     "floats_of_classes": (
         1.0 * CLASSES,
         dict(problem_type="single_label_classification"),
         "for single_label_classification must be integers, got float64",
     ),
-    "floats_that_look_like_classes": (1.0 * CLASSES, {}, r"multi_label_classification must be \[4, 5\], got \[4\]"),
-    "too_few_classes": (SEVERAL[:, 1:], {}, r"multi_label_classification must be \[4, 5\], got \[4, 4\]"),
-    "numbers": (NUMBERS[:, 0], dict(problem_type="regression"), r"regression must be \[4, 5\], got \[4\]"),
-    "a_number": (NUMBERS, dict(num_labels=1), r"regression must be \[4\] or \[4, 1\], got \[4, 5\]"),
+    "floats_that_look_like_classes": (
+        1.0 * CLASSES,
+        {},
+        r"multi_label_classification must have the shape \[4, 5\], got \[4\]",
+    ),
+    "too_few_classes": (SEVERAL[:, 1:], {}, r"multi_label_classification must have the shape \[4, 5\], got \[4, 4\]"),
+    "numbers": (NUMBERS[:, 0], dict(problem_type="regression"), r"regression must have the shape \[4, 5\], got \[4\]"),
+    "a_number": (NUMBERS, dict(num_labels=1), r"regression must have the shape \[4\] or \[4, 1\], got \[4, 5\]"),
     "a_class_too_many": (CLASSES + 1, {}, r"labels must be in \[0, 4\] \(num_labels - 1\), got 5"),
     "a_negative_class": (CLASSES - 1, {}, r"labels must be in \[0, 4\] .*, got -1"),
 }

@@ -39,7 +39,7 @@ TINY = VideoMAEConfig(
     layer_norm_eps=1e-6,
 )
 # What the original's files do not tell.
-TOLD = "num_attention_heads=3 decoder_num_attention_heads=2 image_size=32 num_frames=4 position_grid=None".split()
+TOLD = "num_attention_heads=3 decoder_num_attention_heads=2 image_size=32 num_frames=4".split()
 
 
 def noisy(cls, config=TINY):
@@ -170,9 +170,9 @@ def test_errors_are_a_line(tmp_path):
         main([str(tmp_path / "x.safetensors"), str(tmp_path / "y"), "--to", "hf"])
     with pytest.raises(SystemExit, match="convert: .*no_such_file does not exist"):
         main([str(tmp_path / "no_such_file"), str(tmp_path / "y"), "--to", "hf"])
-    with pytest.raises(SystemExit, match="convert: .*has no field heads"):
+    with pytest.raises(SystemExit, match="convert: there is no field num_attention_headz. Do you mean num_attention"):
         noisy(VideoMAEModel).save_pretrained(tmp_path / "ours")
-        main([str(tmp_path / "ours"), str(tmp_path / "y"), "--to", "hf", "--set", "heads=3"])
+        main([str(tmp_path / "ours"), str(tmp_path / "y"), "--to", "hf", "--set", "num_attention_headz=3"])
 
 
 @pytest.mark.parametrize(
@@ -189,6 +189,22 @@ def test_a_destination_of_the_wrong_kind_is_refused_before_anything_is_read(to, 
     with pytest.raises(SystemExit):
         main([str(tmp_path / "nowhere"), str(tmp_path / destination), "--to", to])
     assert re.search(message, capsys.readouterr().err)
+
+
+def test_nothing_is_written_over_itself(tmp_path, capsys):
+    noisy(VideoMAEModel).save_pretrained(tmp_path / "ours")
+    with pytest.raises(SystemExit):
+        main([str(tmp_path / "ours"), str(tmp_path / "." / "ours"), "--to", "hf"])
+    assert "would be written over itself" in capsys.readouterr().err
+
+
+def test_warnings_are_lines(tmp_path, capsys):
+    noisy(VideoMAEModel).save_pretrained(tmp_path / "ours")
+    main([str(tmp_path / "ours"), str(tmp_path / "x.safetensors"), "--to", "original"])
+    main([str(tmp_path / "x.safetensors"), str(tmp_path / "hf"), "--to", "hf", "--set", TOLD[0]])
+    printed = capsys.readouterr().err
+    assert printed.startswith("warning: ") and printed.count("\n") == 1
+    assert "taken for the published image_size=224, num_frames=16. Pass what is otherwise." in printed
 
 
 def test_folders_on_the_way_are_made_and_failures_are_a_line(tmp_path):

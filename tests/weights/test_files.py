@@ -172,6 +172,10 @@ def test_torchs_files_without_torch(tmp_path, monkeypatch):
 def test_the_only_weights_of_a_folder_are_found(tmp_path):
     with pytest.raises(ValueError, match=f"{tmp_path} has none of model.safetensors, .*index.json.$"):
         find_weights(tmp_path)
+    (tmp_path / "recipe.json").touch()
+    with pytest.raises(ValueError, match=f"{tmp_path} is a run that has not finished"):
+        find_weights(tmp_path)
+    (tmp_path / "recipe.json").unlink()
     (tmp_path / "checkpoint-799.pth").touch()
     assert find_weights(tmp_path) == tmp_path / "checkpoint-799.pth"
     (tmp_path / "checkpoint-1599.pth").touch()

@@ -58,9 +58,7 @@ def test_shapes_tell_the_rest(pools, biases, tmp_path):
     config = VideoMAEConfig(**TINY, **EPS, use_mean_pooling=pools, qkv_bias=biases, num_labels=7, num_channels=2)
     arrays = arrays_of(VideoMAEForVideoClassification, config, "original, fine-tuning")
     write_arrays(tmp_path / "x.safetensors", arrays)
-    checkpoint = Checkpoint.open(
-        tmp_path / "x.safetensors", num_attention_heads=3, image_size=(16, 24), num_frames=4, position_grid=None
-    )
+    checkpoint = Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3, image_size=(16, 24), num_frames=4)
     told = ("hidden_size num_hidden_layers intermediate_size patch_size tubelet_size num_channels qkv_bias").split()
     for name in [*told, *EPS, "use_mean_pooling", "num_labels", "image_size", "num_frames", "position_grid"]:
         assert getattr(checkpoint.config, name) == getattr(config, name), name
@@ -186,7 +184,7 @@ class TestHub:
 class TestStoredTables:
     """mmaction2 stores the position table beside the weights."""
 
-    TOLD = dict(num_attention_heads=3, image_size=(16, 24), num_frames=4, position_grid=None)
+    TOLD = dict(num_attention_heads=3, image_size=(16, 24), num_frames=4)
 
     def write(self, folder, table):
         config = VideoMAEConfig(**TINY)

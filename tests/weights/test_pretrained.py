@@ -165,7 +165,7 @@ def test_override_out_of_range_is_the_configs_error(saved):
 
 
 def test_unknown_override_is_an_error(saved):
-    with pytest.raises(ValueError, match="config.json: VideoMAEConfig has no field num_frame. Do you mean num_frames"):
+    with pytest.raises(ValueError, match="^VideoMAEConfig has no field num_frame. Do you mean num_frames"):
         VideoMAEForPreTraining.from_pretrained(saved, num_frame=8)
 
 
@@ -194,8 +194,7 @@ class TestNewClassifier:
         message = str(warning.message)
         assert message.startswith(f"{saved / 'model.safetensors'}: ")
         assert "not used: encoder norm (2 arrays), decoder (51 arrays)" in message
-        for path in ("fc_norm/scale", "fc_norm/bias", "classifier/kernel", "classifier/bias"):
-            assert path in message.split("new and untrained: ")[1].split(";")[0]
+        assert "new and untrained: classifier, fc_norm; " in message
         assert "the new classifier pools by mean" in message and "token 0" in message
         assert warning.filename == __file__
         assert (model.config.use_mean_pooling, model.config.num_labels) == (True, 7)
@@ -257,7 +256,7 @@ class TestOtherLabels:
         assert message.endswith("For other labels: ignore_mismatched_sizes=True.")
 
     def test_start_afresh_when_asked(self, classifier):
-        with pytest.warns(UserWarning, match="new and untrained: classifier/bias, classifier/kernel.$"):
+        with pytest.warns(UserWarning, match="new and untrained: classifier.$"):
             model = VideoMAEForVideoClassification.from_pretrained(
                 classifier, num_labels=5, ignore_mismatched_sizes=True
             )
@@ -284,7 +283,10 @@ class TestOtherLabels:
 def test_an_encoder_alone_gets_a_new_decoder_and_says_so(tmp_path):
     """The public ViT-H "pre-training" file has none."""
     new_model(VideoMAEModel).save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="it holds an encoder alone, and the decoder is new and untrained; new and"):
+    with pytest.warns(
+        UserWarning,
+        match="it holds an encoder alone, and the decoder is new .* new and untrained: decoder.$",
+    ):
         model = VideoMAEForPreTraining.from_pretrained(tmp_path)
     wanted = parameters(new_model(VideoMAEModel))
     jax.tree.map(np.testing.assert_array_equal, parameters(model)["videomae"], wanted)

@@ -25,7 +25,7 @@ DIALECTS = {
     "mmaction2": "mmaction2",
 }
 HEADS = dict(num_attention_heads=3, decoder_num_attention_heads=2)
-CLIP = dict(image_size=32, num_frames=4, position_grid=None)
+CLIP = dict(image_size=32, num_frames=4)
 
 
 def published(file):
@@ -57,7 +57,7 @@ def test_all_that_is_published_is_read_and_comes_back_bit_by_bit(file, tmp_path)
     assert checkpoint.dialect.name == DIALECTS[file.stem]
 
     if file.stem == "v2_hub":  # without a classifier
-        with pytest.warns(UserWarning, match="new and untrained: classifier/.*, classifier/[a-z]*.$"):
+        with pytest.warns(UserWarning, match="new and untrained: classifier.$"):
             model = cls.from_pretrained(tmp_path / "x.safetensors", **HEADS, **clip)
     else:
         model = cls.from_pretrained(tmp_path / "x.safetensors", **HEADS, **clip)

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Num, UInt8
 from PIL import Image
 
-from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILE, VideoMAEConfig
+from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILE, PROCESSOR_FILES, VideoMAEConfig, find_processor
 from videomae_jax.data.inputs import DataFormat, FilePath, Frame, Video, is_path, list_videos, to_array
 from videomae_jax.data.pillow import center_crop, rescale, resize, resized_size
 from videomae_jax.data.sampling import center_clip, spread_clip
@@ -24,7 +24,6 @@ from videomae_jax.data.video import VideoFile
 from videomae_jax.fields import check_names, read_json
 from videomae_jax.hub import locate
 
-VIDEO_PROCESSOR_FILE = "video_preprocessor_config.json"  # of transformers' VideoMAEVideoProcessor
 SIZES = (
     ("shortest_edge",),
     ("shortest_edge", "longest_edge"),
@@ -178,11 +177,10 @@ class VideoMAEImageProcessor:
         Raises:
           ValueError: no such file or Hub id, or a bad option in it.
         """
-        names = (PROCESSOR_FILE, VIDEO_PROCESSOR_FILE)
-        path = locate(name, revision=revision, patterns=(*names, CONFIG_FILE))
-        file = next((file for file in (path, *(path / name for name in names)) if file.is_file()), None)
+        path = locate(name, revision=revision, patterns=(*PROCESSOR_FILES, CONFIG_FILE))
+        file = path if path.is_file() else find_processor(path)
         if file is None:
-            raise ValueError(f"{path} has neither {' nor '.join(names)}.")
+            raise ValueError(f"{path} has neither {' nor '.join(PROCESSOR_FILES)}.")
         content = read_json(file)
         config = file.parent / CONFIG_FILE
         if "num_frames" not in content and config.is_file() and (frames := read_json(config).get("num_frames")):

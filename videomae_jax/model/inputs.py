@@ -1,6 +1,7 @@
 """What a model may be given."""
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,8 @@ def clip_grid(config: VideoMAEConfig, pixel_values: Array) -> tuple[int, int, in
         patch does not divide.
     """
     if not isinstance(pixel_values, (np.ndarray, jax.Array)):
-        raise ValueError(f"pixel_values must be a NumPy or JAX array, got {type(pixel_values).__name__}.")
+        hint = " Of a processor's output: model(**inputs)." if isinstance(pixel_values, Mapping) else ""
+        raise ValueError(f"pixel_values must be a NumPy or JAX array, got {type(pixel_values).__name__}.{hint}")
     shape, channels = list(pixel_values.shape), config.num_channels
     if len(shape) != 5:
         hint = " A single clip becomes a batch as pixel_values[None]." if len(shape) == 4 else ""

@@ -54,7 +54,7 @@ def check_labels(config: VideoMAEConfig, labels: Shaped[Array, "B *num_labels"],
     if shape not in wanted:
         listed = " or ".join(str(list(shape)) for shape in wanted)
         hint = " Labels of several classes a clip are floats." if kind == "single_label_classification" else ""
-        raise ValueError(f"labels for {kind} must be {listed}, got {list(shape)}.{hint}")
+        raise ValueError(f"labels for {kind} must have the shape {listed}, got {list(shape)}.{hint}")
     if kind != "single_label_classification":
         return
     if not jnp.issubdtype(labels.dtype, jnp.integer):

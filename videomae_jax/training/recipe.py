@@ -147,6 +147,9 @@ def pretraining(size: str) -> ConfigDict:
     config.model.norm_pix_loss = True
     config.model.position_embedding_type = "sincos_1d"
     config.model.position_grid = config_dict.placeholder(tuple)
+    config.model.use_mean_pooling = False  # has no norm after the encoder when True
+    config.model.image_mean = config_dict.placeholder(tuple)
+    config.model.image_std = config_dict.placeholder(tuple)
 
     config.mask = ConfigDict()
     config.mask.kind = "tube"

@@ -79,7 +79,9 @@ class Pretraining:
             and (checkpoint.has("decoder") or not field.name.startswith("decoder_"))
         ]
         if changes:
-            raise ValueError(f"init_from={name} holds another model: {', '.join(changes)}.")
+            raise ValueError(
+                f"init_from={name} holds another model: {', '.join(changes)}. The recipe's are config.model's."
+            )
         if saved.native_grid != config.native_grid:
             raise ValueError(
                 f"init_from={name} was trained on a grid of {saved.native_grid} tokens, the recipe has "

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILE, SIZES, VideoMAEConfig, statistics_beside
+from videomae_jax.config import CONFIG_FILE, PROCESSOR_FILES, SIZES, VideoMAEConfig, statistics_beside
 from videomae_jax.fields import read_json
 from videomae_jax.hub import locate
 from videomae_jax.weights.arrays import is_idle, parts_in, recognise, rule_of
@@ -94,7 +94,7 @@ class Checkpoint:
 
 def _locate(name: str | Path, revision: str | None) -> Path:
     """The local path. Many a Hub id has its weights twice, and only one of them is to be downloaded."""
-    configs = (CONFIG_FILE, PROCESSOR_FILE, "*.index.json")
+    configs = (CONFIG_FILE, *PROCESSOR_FILES, "*.index.json")
     path = locate(name, revision=revision, patterns=(*configs, "model.safetensors", "model-*-of-*.safetensors"))
     if path.is_file() or any(path.glob("*.safetensors")):
         return path
@@ -141,26 +141,27 @@ def _infer(
     assumed = ["num_attention_heads"]
     if "encoder_to_decoder/kernel" in shapes and depths["decoder/decoder_layers"]:
         decoder_width = shapes["encoder_to_decoder/kernel"][0]
-        heads = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in published}
+        published_heads = {size["decoder_hidden_size"]: size["decoder_num_attention_heads"] for size in published}
         fields |= dict(
             decoder_hidden_size=decoder_width,
             decoder_num_hidden_layers=depths["decoder/decoder_layers"],
-            decoder_num_attention_heads=heads.get(decoder_width),
+            decoder_num_attention_heads=published_heads.get(decoder_width),
             decoder_intermediate_size=shapes["decoder/decoder_layers/layer/mlp/intermediate/kernel"][0],
         )
         assumed.append("decoder_num_attention_heads")
     if "classifier/kernel" in shapes:
         fields["num_labels"] = shapes["classifier/kernel"][0]
     fields |= dialect.fields | {"use_mean_pooling": fields["use_mean_pooling"]} | told
-    # What the arrays do not tell, the caller may.
-    fields |= {name: overrides[name] for name in assumed if name in overrides}
-    if any(fields.get(name) is None for name in assumed):
+    assumed += ["image_size", "num_frames"]
+    # What nothing else tells of the trained model, the caller may. Where the clip is told, another one is a change.
+    fields |= {name: overrides[name] for name in assumed if name in overrides and name not in told}
+    heads = [name for name in assumed if name.endswith("heads")]
+    if any(fields.get(name) is None for name in heads):
         raise ValueError(
             f"no published model has the width {width}, or its decoder's, and the arrays do not tell how many heads it "
-            f"has: pass {' and '.join(assumed)}."
+            f"has: pass {' and '.join(heads)}."
         )
     config = VideoMAEConfig(**fields).adapt(**overrides)
-    assumed += ["image_size", "num_frames"]
     guesses = [f"{name}={getattr(config, name)}" for name in assumed if name not in told and name not in overrides]
     if guesses:
         warnings.warn(
@@ -198,7 +199,7 @@ def _check_table(file: Path, table: np.ndarray, config: VideoMAEConfig) -> None:
     if table.shape[1] != t * h * w:
         raise ValueError(
             f"{file} has positions for {table.shape[1]} tokens, the config for {t}x{h}x{w}: pass image_size and "
-            "num_frames that it was trained with, and position_grid=None."
+            "num_frames that it was trained with."
         )
     if not np.allclose(table[0, :, 0], np.sin(number), atol=1e-5):
         raise ValueError(f"{file} has learned positions; only the published sine-cosine table is built.")

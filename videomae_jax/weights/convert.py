@@ -8,13 +8,16 @@ SRC is whatever `from_pretrained` takes. What its files do not tell is said by `
 
 import argparse
 import ast
+import dataclasses
 import sys
+import warnings
 from pathlib import Path
 
 from flax import nnx
 
-from videomae_jax.config import ORIGINAL, PROCESSOR_FILE, VideoMAEConfig
+from videomae_jax.config import ORIGINAL, VideoMAEConfig, find_processor
 from videomae_jax.data.processor import VideoMAEImageProcessor
+from videomae_jax.fields import check_names
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.weights.arrays import to_checkpoint
 from videomae_jax.weights.checkpoint import Checkpoint
@@ -42,7 +45,7 @@ def load(source: str, **overrides) -> tuple[Model, VideoMAEImageProcessor]:
         cls = VideoMAEForPreTraining
     model = cls.from_checkpoint(checkpoint)
     folder = checkpoint.file.parent
-    if (folder / PROCESSOR_FILE).is_file():
+    if find_processor(folder):
         return model, VideoMAEImageProcessor.from_pretrained(folder)
     return model, VideoMAEImageProcessor.for_model(model.config, resize_backend=checkpoint.dialect.resize)
 
@@ -103,11 +106,18 @@ def to_original(model: Model, destination: Path) -> list[str]:
 
 
 def main(arguments: list[str]) -> None:
+    """The command; what the user can mend is one line."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        _convert(arguments)
+
+
+def _convert(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m videomae_jax.weights.convert", description=__doc__.split("\n")[0])
-    parser.add_argument("source", metavar="SRC", help="folder, file or Hugging Face Hub id")
+    parser.add_argument("source", metavar="SRC", help="a folder, a file or a Hugging Face Hub id")
     parser.add_argument("destination", metavar="DST", type=Path, help="a folder for hf; .pth or .safetensors")
-    parser.add_argument("--to", required=True, choices=("hf", "original"))
-    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="fields of VideoMAEConfig")
+    parser.add_argument("--to", required=True, choices=("hf", "original"), help="whose layout to write")
+    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="what SRC does not tell")
     options = parser.parse_args(arguments)
     overrides = dict(item.split("=", 1) for item in options.set if "=" in item)
     if len(overrides) != len(options.set):
@@ -117,7 +127,10 @@ def main(arguments: list[str]) -> None:
     if options.to == "hf" and (options.destination.suffix in (".pth", ".safetensors") or options.destination.is_file()):
         parser.error(f"Hugging Face's layout is a folder, and {options.destination} is a file")
     overrides = {name: _value(text) for name, text in overrides.items()}
+    if options.destination.exists() and Path(options.source).exists() and options.destination.samefile(options.source):
+        parser.error(f"{options.destination} would be written over itself")
     try:
+        check_names(overrides, (field.name for field in dataclasses.fields(VideoMAEConfig)), "there is no field")
         model, processor = load(options.source, **overrides)
         if options.to == "hf":
             notes = to_hf(model, processor, options.destination)

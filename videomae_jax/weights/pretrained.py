@@ -119,7 +119,7 @@ class PretrainedMixin:
         except ValueError as error:
             hint = "" if "classifier" not in str(error) else "\nFor other labels: ignore_mismatched_sizes=True."
             raise ValueError(f"{checkpoint.file}: {error}{hint}") from None
-        notes = [*_notes(fitted), *notes]
+        notes = [*_notes(fitted, list(wanted)), *notes]
         if notes:
             warnings.warn(f"{checkpoint.file}: {'; '.join(notes)}.", stacklevel=3)
         params = fitted.params | _draw(cls, config, fitted.new, (rngs or nnx.Rngs(0)).params())
@@ -161,7 +161,7 @@ def _draw(cls: type, config: VideoMAEConfig, paths: list[str], key: jax.Array) -
     return draw(key) if paths else {}
 
 
-def _notes(fitted: Fitted) -> Iterator[str]:
+def _notes(fitted: Fitted, wanted: list[str]) -> Iterator[str]:
     """What was left over, in words."""
     unused = ", ".join(f"{part} ({count} arrays)" for part, count in fitted.unused.items())
     if unused:
@@ -169,4 +169,7 @@ def _notes(fitted: Fitted) -> Iterator[str]:
     if any(part_of(path) == "decoder" for path in fitted.new):
         yield "it holds an encoder alone, and the decoder is new and untrained"
     if fitted.new:
-        yield f"new and untrained: {listed(fitted.new)}"
+        parts = {part_of(path): [other for other in wanted if part_of(other) == part_of(path)] for path in fitted.new}
+        whole = [part for part, paths in parts.items() if set(paths) <= set(fitted.new)]
+        single = [path for path in fitted.new if part_of(path) not in whole]
+        yield f"new and untrained: {listed([*whole, *single])}"
