@@ -110,7 +110,10 @@ def test_heads_that_nobody_published_must_be_told(tmp_path):
         Checkpoint.open(tmp_path / "x.safetensors")
     with pytest.raises(ValueError, match="pass num_attention_heads and decoder_num_attention_heads"):
         Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3)
-    told = Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3, decoder_num_attention_heads=2).config
+    with pytest.warns(
+        UserWarning, match="taken for the published image_size=224, num_frames=16. Pass what is otherwise"
+    ):
+        told = Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3, decoder_num_attention_heads=2).config
     assert (told.num_attention_heads, told.decoder_num_attention_heads) == (3, 2)
 
 
