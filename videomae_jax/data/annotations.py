@@ -114,7 +114,7 @@ def _only_video(file: Path, entry: Entry, candidates: list[str]) -> str:
             f"manifest {file}, {entry.where}: which video is meant, {candidates[0]} or {candidates[1]}? "
             "Move one set of videos elsewhere"
         )
-    return candidates[0]
+    return str(Path(candidates[0]))  # without the ./ of a folder that is relative
 
 
 def _read_ssv2(file: Path) -> tuple[list[Entry], Classes]:
