@@ -1,12 +1,16 @@
 """Read and write video files with PyAV: the only file of this package that touches FFmpeg."""
 
+import io
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from typing import Self
 
 import av
+import av.filter
 import numpy as np
 from jaxtyping import UInt8
 
@@ -26,18 +30,23 @@ class VideoFile:
     """Frames of one video file by their number in presentation order.
 
     Opening reads the packets once without decoding them (about 1 ms for a ten second clip), so `num_frames`
-    counts the frames that are there, whatever the container's header claims.
+    counts the frames that are there, whatever the container's header claims. A file that was cut off has the frames
+    that are whole, and a warning says so.
+
+    Args:
+      video: the file, or its content as bytes.
 
     Attributes:
-      path: the file.
+      path: the file; of bytes, their number.
       num_frames: the number of frames, at least 1.
 
     Raises:
       VideoReadError: the file does not exist, is no video, or holds no frame.
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self.path = os.fspath(path)
+    def __init__(self, video: str | os.PathLike | bytes):
+        self._content = video if isinstance(video, bytes) else None
+        self.path = os.fspath(video) if self._content is None else f"of {len(self._content)} bytes"
         with self._ffmpeg_errors():
             self._open()
             self._timestamps, self._key_timestamps = self._index_packets()
@@ -50,7 +59,8 @@ class VideoFile:
 
     def _open(self) -> None:
         # Titles and comments are often in odd encodings; they must not cost us the video.
-        self._container = av.open(self.path, metadata_errors="ignore")
+        source = self.path if self._content is None else io.BytesIO(self._content)
+        self._container = av.open(source, metadata_errors="ignore")
         if not self._container.streams.video:
             raise VideoReadError(self.path, "it has no video stream")
         self._stream = self._container.streams.video[0]
@@ -58,6 +68,7 @@ class VideoFile:
             raise VideoReadError(self.path, "FFmpeg has no decoder for its codec")
         # Data loading runs one process a core; FFmpeg threads on top would only get in each other's way.
         self._stream.codec_context.thread_count = 1
+        self._to_rgb = _ToRgb()
 
     def __enter__(self) -> Self:
         return self
@@ -103,18 +114,35 @@ class VideoFile:
 
     def _index_packets(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Sorted presentation timestamps of all frames and of key frames; None where they say nothing."""
-        packets = [
-            (packet.pts, packet.is_keyframe)
+        found = [
+            (packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt)
             for packet in self._container.demux(self._stream)
-            if _holds_frame(packet) and not packet.is_discard
+            if packet.size > 0
         ]
-        timestamps = {timestamp for timestamp, _ in packets}
+        whole = [(timestamp, is_key, hidden) for timestamp, is_key, hidden, is_corrupt in found if not is_corrupt]
+        self._warn_if_cut_off(len(found), len(whole))
+        shown = [timestamp for timestamp, _, hidden in whole if not hidden]
+        timestamps = set(shown)
         # AVI stores decoding order only: with B-frames the timestamps FFmpeg makes up for it are wrong.
         guessed = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
-        if None in timestamps or len(timestamps) < len(packets) or guessed:
+        if None in timestamps or len(timestamps) < len(shown) or guessed:
             return None, None
-        keys = sorted(timestamp for timestamp, is_key in packets if is_key)
+        keys = sorted(timestamp for timestamp, is_key, hidden in whole if is_key and not hidden)
+        if whole and not (whole[0][1] and whole[0][0] == min(timestamp for timestamp, _, _ in whole)):
+            # Cut from the middle of a broadcast: what refers to frames before the cut never decodes. Only trying tells.
+            self._timestamps = np.array(sorted(timestamps), np.int64)
+            timestamps = {frame.pts for _, frame in self._decode_from_start()}
         return np.array(sorted(timestamps), np.int64), np.array(keys, np.int64)
+
+    def _warn_if_cut_off(self, found: int, whole: int) -> None:
+        """Warns of frames that are cut or damaged, and of fewer than MP4's table of them lists."""
+        listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        expected = max(found, listed)
+        if whole < expected:
+            warnings.warn(
+                f"video {self.path} is cut off or damaged: {whole} of {expected} frames are whole and count",
+                stacklevel=4,
+            )
 
     def _decode_from_key_frame(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(number, frame) from the last key frame at or before frame `first`."""
@@ -142,7 +170,7 @@ class VideoFile:
             if frame.pts is None:
                 continue
             index = int(np.searchsorted(self._timestamps, frame.pts))
-            if index < self.num_frames and self._timestamps[index] == frame.pts:
+            if index < len(self._timestamps) and self._timestamps[index] == frame.pts:
                 yield index, frame
 
     def _decode(self) -> Iterator[av.VideoFrame]:
@@ -152,13 +180,12 @@ class VideoFile:
         # The decoder still holds back the frames it delayed to put B-frames in order.
         yield from self._stream.decode(None)
 
-    @staticmethod
-    def _collect(numbered: Iterator[tuple[int, av.VideoFrame]], needed: set[int]) -> dict[int, np.ndarray]:
+    def _collect(self, numbered: Iterator[tuple[int, av.VideoFrame]], needed: set[int]) -> dict[int, np.ndarray]:
         """RGB of the needed frames, decoding no further than the last of them."""
         frames = {}
         for index, frame in numbered:
             if index in needed:
-                frames[index] = _upright_rgb(frame)
+                frames[index] = _upright(self._to_rgb(frame), frame)
                 if len(frames) == len(needed):
                     break
         return frames
@@ -171,11 +198,13 @@ class VideoFile:
             raise VideoReadError(self.path, f"{type(error).__name__}: {error.strerror}") from error
 
 
-def read_video(path: str | os.PathLike, indices: Sequence[int] | None = None) -> UInt8[np.ndarray, "T H W 3"]:
+def read_video(path: str | os.PathLike | bytes, indices: Sequence[int] | None = None) -> UInt8[np.ndarray, "T H W 3"]:
     """Reads frames of a video file, upright, in RGB, values 0 to 255.
 
+    The values are those of the `ffmpeg` command. A file that was cut off gives the whole frames it has, and a warning.
+
     Args:
-      path: the video file.
+      path: the video file, or its content as bytes.
       indices: frame numbers in presentation order, repeats allowed; None for all frames.
 
     Raises:
@@ -218,6 +247,47 @@ def _holds_frame(packet: av.Packet) -> bool:
     return packet.size > 0 and not packet.is_corrupt
 
 
-def _upright_rgb(frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
-    quarter_turns = round(frame.rotation / 90)  # counter-clockwise, as np.rot90
-    return np.rot90(frame.to_ndarray(format="rgb24"), quarter_turns)
+class _ToRgb:
+    """Converts frames as the `ffmpeg` command does: with its filters, on one thread.
+
+    PyAV's own `VideoFrame.to_ndarray(format="rgb24")` scales colour bilinearly and sets up a converter, with threads on
+    all cores, for each frame.
+    """
+
+    def __init__(self):
+        self._kind, self._graph = None, None
+
+    def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        kind = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
+        if kind != self._kind:
+            self._kind, self._graph = kind, self._build(frame)
+        self._graph.push(frame)
+        return self._graph.pull().to_ndarray()
+
+    @staticmethod
+    def _build(frame: av.VideoFrame) -> av.filter.Graph:
+        graph = av.filter.Graph()
+        filters = [
+            graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base or Fraction(1)
+            ),
+            graph.add("scale", "threads=1"),
+            graph.add("format", "pix_fmts=rgb24"),
+            graph.add("buffersink"),
+        ]
+        for source, target in pairwise(filters):
+            source.link_to(target)
+        graph.configure()
+        return graph
+
+
+def _upright(image: UInt8[np.ndarray, "H W 3"], frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
+    """Turned and mirrored as the frame's display matrix says, to the nearest quarter turn."""
+    matrix = frame.side_data.get("DISPLAYMATRIX")
+    if matrix is None:
+        return image
+    # The pixel (x, y) is shown at (a x + c y, b x + d y); the other numbers shift and project.
+    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

@@ -1,0 +1,211 @@
+"""Odd files are read as the `ffmpeg` command reads them: those of the shared data, and others written here."""
+
+import subprocess
+import warnings
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
+
+ODDITIES = Path(__file__).parents[3] / "shared" / "data" / "oddities"
+FILES = sorted(path for path in ODDITIES.rglob("*") if path.is_file() and path.suffix != ".md")
+BROKEN = "corrupted.mp4"
+# Decoding and converting these pixels takes seconds.
+SLOW = {"flipping_a_pancake.mkv", "av1_video.mkv", "testsrc2.mp4", "testsrc2_h265.mp4", "testsrc2_vp8.webm"}
+SLOW |= {"testsrc2_vp9.webm", "testsrc2_mpeg4.avi", "bt709_full_range.mp4", "nasa_13013.mp4", "nasa_13013_hdr.mp4"}
+
+with_oddities = pytest.mark.skipif(not FILES, reason=f"the odd files are not at hand in {ODDITIES}")
+
+
+def odd_files() -> list:
+    return [
+        pytest.param(path, id=path.name, marks=[pytest.mark.full] * (path.name in SLOW))
+        for path in FILES
+        if path.name != BROKEN
+    ]
+
+
+def ffmpeg(*arguments: str | Path) -> bytes:
+    executable = pytest.importorskip("imageio_ffmpeg", reason="no ffmpeg command to compare with").get_ffmpeg_exe()
+    return subprocess.run([executable, "-v", "error", *map(str, arguments)], check=True, capture_output=True).stdout
+
+
+def ffmpeg_frames(path: Path, height: int, width: int) -> np.ndarray:
+    """All frames [T H W 3] as the command decodes them, turned upright, none dropped or doubled."""
+    raw = ffmpeg("-i", path, "-map", "0:v:0", "-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
+    return np.frombuffer(raw, np.uint8).reshape(-1, height, width, 3)
+
+
+def assert_read_as_ffmpeg_does(path: Path) -> np.ndarray:
+    frames = read_video(path)
+    np.testing.assert_array_equal(frames, ffmpeg_frames(path, *frames.shape[1:3]))
+    return frames
+
+
+def moving_frames(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
+    """A coloured noise picture [T H W 3] that moves; each frame is another."""
+    picture = np.random.default_rng(0).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3)).astype(np.uint8)
+    picture = picture.repeat(4, axis=0).repeat(4, axis=1)[:height, :width]
+    return np.stack([np.roll(picture, 3 * index, axis=1) for index in range(num_frames)])
+
+
+def write_at(path: Path, frames: np.ndarray, timestamps: list[int], pix_fmt: str = "yuv420p", **options: str) -> None:
+    """H.264 whose frames are shown at these milliseconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = pix_fmt
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for image, timestamp in zip(frames, timestamps, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = timestamp, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+@with_oddities
+@pytest.mark.parametrize("path", odd_files())
+def test_an_odd_file_is_read_as_ffmpeg_does(path):
+    # Bit for bit: conversion goes through the same filters, so there is nothing to tolerate.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frames = assert_read_as_ffmpeg_does(path)
+    rng = np.random.default_rng(0)
+    with VideoFile(path) as video:
+        assert video.num_frames == len(frames)
+        last = len(frames) - 1
+        subsets = [[last], [0], [last, 0, last], *(rng.integers(0, len(frames), size) for size in (1, 1, 2, 3, 8))]
+        for wanted in subsets:
+            np.testing.assert_array_equal(video.read(wanted), frames[wanted])
+    for index in rng.integers(0, len(frames), 3):
+        np.testing.assert_array_equal(read_video(path.read_bytes(), [index]), frames[[index]])
+
+
+@with_oddities
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_the_broken_file_is_an_error(as_bytes):
+    (path,) = (path for path in FILES if path.name == BROKEN)
+    with pytest.raises(VideoReadError, match=r"of \d+ bytes: \w+" if as_bytes else f"{BROKEN}: \\w+"):
+        read_video(path.read_bytes() if as_bytes else path)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_irregular_times_that_start_late(tmp_path, name):
+    times = np.cumsum(np.random.default_rng(0).integers(1, 400, 40)) + 5000
+    write_at(tmp_path / name, moving_frames(40), times.tolist(), bf="2", g="9")
+    frames = assert_read_as_ffmpeg_does(tmp_path / name)
+    assert len(frames) == 40
+    with VideoFile(tmp_path / name) as video:
+        for wanted in ([39, 3], [17], [0, 20, 20]):
+            np.testing.assert_array_equal(video.read(wanted), frames[wanted])
+
+
+@pytest.mark.parametrize("pix_fmt", ["gray", "gray10le", "yuvj420p", "yuv422p", "yuv444p", "yuv420p10le"])
+def test_pixel_formats(tmp_path, pix_fmt):
+    write_at(tmp_path / "a.mp4", moving_frames(5), [0, 40, 80, 120, 160], pix_fmt=pix_fmt)
+    frames = assert_read_as_ffmpeg_does(tmp_path / "a.mp4")
+    assert frames.shape == (5, 48, 64, 3)
+    if pix_fmt.startswith("gray"):
+        assert np.ptp(frames, axis=-1).max() == 0
+
+
+def test_an_animated_gif(tmp_path):
+    write_video(tmp_path / "a.mp4", moving_frames(7), fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", tmp_path / "a.gif")
+    assert len(assert_read_as_ffmpeg_does(tmp_path / "a.gif")) == 7
+
+
+def test_interlaced(tmp_path):
+    write_at(tmp_path / "a.mp4", moving_frames(4), [0, 40, 80, 120], "yuv420p", **{"x264-params": "tff=1"})
+    assert_read_as_ffmpeg_does(tmp_path / "a.mp4")
+
+
+# (a, b, c, d): the pixel (x, y) is shown at (a x + c y, b x + d y).
+@pytest.mark.parametrize(
+    "turn",
+    [(1, 0, 0, 1), (-1, 0, 0, 1), (1, 0, 0, -1), (-1, 0, 0, -1), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, -1, 0)],
+)
+def test_turned_and_mirrored(tmp_path, turn):
+    path = tmp_path / "a.mp4"
+    write_video(path, moving_frames(2), fps=25)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"tkhd") + 4 + 40  # version, times, id, duration, layer, volume come before the matrix
+    a, b, c, d = np.array(turn) * 2**16
+    assert np.frombuffer(data, ">i4", 9, start).tolist() == [2**16, 0, 0, 0, 2**16, 0, 0, 0, 2**30]
+    data[start : start + 36] = np.array([a, b, 0, c, d, 0, 0, 0, 2**30], ">i4").tobytes()
+    path.write_bytes(data)
+    frames = read_video(path)
+    assert frames.shape[1:3] == ((64, 48) if turn[0] == 0 else (48, 64))
+    np.testing.assert_array_equal(frames, ffmpeg_frames(path, *frames.shape[1:3]))
+
+
+def test_a_cut_off_mp4_gives_its_whole_frames_and_a_warning(tmp_path):
+    whole, half = tmp_path / "whole.mp4", tmp_path / "half.mp4"
+    write_video(tmp_path / "a.mp4", moving_frames(60), fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c", "copy", "-movflags", "faststart", whole)
+    data = whole.read_bytes()
+    half.write_bytes(data[: len(data) * 3 // 4])
+    frames = read_video(whole)
+    with pytest.warns(UserWarning, match=r"half.mp4 is cut off or damaged: \d+ of 60 frames"):
+        got = read_video(half)
+    assert 10 < len(got) < 60
+    # B-frames after the cut leave gaps: each frame that is read is one of the whole video's, in order.
+    places = [int(np.abs(frames.astype(int) - frame).sum((1, 2, 3)).argmin()) for frame in got]
+    assert places == sorted(set(places))
+    np.testing.assert_array_equal(got, frames[places])
+    with pytest.warns(UserWarning, match=r"video of \d+ bytes is cut off"):
+        np.testing.assert_array_equal(read_video(half.read_bytes(), [9, 2]), frames[[places[9], places[2]]])
+
+
+@pytest.mark.parametrize("name", ["a.avi", "a.ts", "a.mkv", "a.webm"])
+def test_other_containers_cut_off(tmp_path, encode, name):
+    codec = "libvpx" if name.endswith("webm") else "mpeg4" if name.endswith("avi") else "libx264"
+    encode(tmp_path / name, moving_frames(40), codec, bf="0")
+    frames, data = read_video(tmp_path / name), (tmp_path / name).read_bytes()
+    for part in (0.75, 0.9):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            got = read_video(data[: int(len(data) * part)])
+        assert 5 < len(got) < 40
+        np.testing.assert_array_equal(got, frames[: len(got)])
+
+
+def test_a_recording_that_starts_between_key_frames(tmp_path, encode):
+    """What refers to frames before the cut does not decode and does not count."""
+    encode(tmp_path / "a.ts", moving_frames(60), bf="2", g="20", sc_threshold="0")
+    data = (tmp_path / "a.ts").read_bytes()
+    (tmp_path / "cut.ts").write_bytes(data[len(data) // 3 // 188 * 188 :])
+    with VideoFile(tmp_path / "cut.ts") as video:
+        assert 15 < video.num_frames < 60
+        frames = video.read(range(video.num_frames))
+        for wanted in ([video.num_frames - 1, 0], [7]):
+            np.testing.assert_array_equal(video.read(wanted), frames[wanted])
+
+
+def test_a_video_cut_out_without_encoding_anew(tmp_path, encode):
+    """An edit list hides the frames from the key frame to where the video begins."""
+    encode(tmp_path / "a.mp4", moving_frames(60), g="20", bf="2", sc_threshold="0")
+    ffmpeg("-ss", "0.5", "-i", tmp_path / "a.mp4", "-c", "copy", tmp_path / "b.mp4")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        frames = assert_read_as_ffmpeg_does(tmp_path / "b.mp4")
+        np.testing.assert_array_equal(read_video(tmp_path / "b.mp4", [20, 4]), frames[[20, 4]])
+
+
+@pytest.mark.parametrize("content", [b"", b"this is no video\n" * 100, bytes(5000)])
+def test_bytes_that_are_no_video(content):
+    with pytest.raises(VideoReadError, match=f"video of {len(content)} bytes"):
+        read_video(content)
+
+
+def test_bytes_read_as_the_file_does(tmp_path, encode):
+    for name in ("a.mp4", "a.h264"):  # a bare stream cannot seek, and is opened again
+        encode(tmp_path / name, moving_frames(12), bf="2")
+        content = (tmp_path / name).read_bytes()
+        np.testing.assert_array_equal(read_video(content), read_video(tmp_path / name))
+        with VideoFile(content) as video:
+            np.testing.assert_array_equal(video.read([11, 4]), read_video(tmp_path / name, [11, 4]))
