@@ -115,12 +115,13 @@ class VideoFile:
     def _index_packets(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Sorted presentation timestamps of all frames and of key frames; None where they say nothing."""
         found = [
-            (packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt)
+            (packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt, packet.duration or 0)
             for packet in self._container.demux(self._stream)
             if packet.size > 0
         ]
-        whole = [(timestamp, is_key, hidden) for timestamp, is_key, hidden, is_corrupt in found if not is_corrupt]
-        self._warn_if_cut_off(len(found), len(whole))
+        end = max(((timestamp or 0) + duration for timestamp, *_, duration in found), default=0)
+        whole = [(timestamp, is_key, hidden) for timestamp, is_key, hidden, is_corrupt, _ in found if not is_corrupt]
+        self._warn_if_cut_off(len(found), len(whole), end)
         shown = [timestamp for timestamp, _, hidden in whole if not hidden]
         timestamps = set(shown)
         # AVI stores decoding order only: with B-frames the timestamps FFmpeg makes up for it are wrong.
@@ -134,15 +135,18 @@ class VideoFile:
             timestamps = {frame.pts for _, frame in self._decode_from_start()}
         return np.array(sorted(timestamps), np.int64), np.array(keys, np.int64)
 
-    def _warn_if_cut_off(self, found: int, whole: int) -> None:
-        """Warns of frames that are cut or damaged, and of fewer than MP4's table of them lists."""
+    def _warn_if_cut_off(self, found: int, whole: int, end: int) -> None:
+        """Warns of damaged frames, and of fewer than MP4's table lists or than last as long as Matroska promises."""
         listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
-        expected = max(found, listed)
+        expected, seconds = max(found, listed), float(end * self._stream.time_base)
+        promised = self._stream.metadata.get("DURATION", "") if "matroska" in self._container.format.name else ""
         if whole < expected:
-            warnings.warn(
-                f"video {self.path} is cut off or damaged: {whole} of {expected} frames are whole and count",
-                stacklevel=4,
-            )
+            what = f"{whole} of {expected} frames are whole and count"
+        elif seconds + 0.5 < _seconds(promised):
+            what = f"it ends after {seconds:.1f} of {_seconds(promised):.1f} s"
+        else:
+            return
+        warnings.warn(f"video {self.path} is cut off or damaged: {what}", stacklevel=4)
 
     def _decode_from_key_frame(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
         """(number, frame) from the last key frame at or before frame `first`."""
@@ -245,6 +249,15 @@ def write_video(path: str | os.PathLike, frames: UInt8[np.ndarray, "T H W 3"], f
 def _holds_frame(packet: av.Packet) -> bool:
     # An empty packet would tell the decoder that the stream ends; a corrupt one is a cut-off last frame.
     return packet.size > 0 and not packet.is_corrupt
+
+
+def _seconds(clock: str) -> float:
+    """Seconds of "HH:MM:SS.fraction", 0 where it is none."""
+    try:
+        hours, minutes, seconds = map(float, clock.split(":"))
+    except ValueError:
+        return 0.0
+    return 3600 * hours + 60 * minutes + seconds
 
 
 class _ToRgb:
