@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 
 from videomae_jax.fields import check_names, read_json
 from videomae_jax.hub import locate
+from videomae_jax.labels import inverse, labels_of
 
 CONFIG_FILE = "config.json"
 # Of the image processor, ours and transformers'; of transformers' video processor, where there is no other.
@@ -35,52 +36,11 @@ def _with_other_spellings(cls: type) -> type:
         check_names(fields, (field.name for field in dataclasses.fields(cls)), "VideoMAEConfig has no field")
         if qv_bias is not None:  # transformers 5's name
             fields["qkv_bias"] = qv_bias
-        fields["id2label"] = _labels(num_labels, fields.get("id2label"), label2id)
+        fields["id2label"] = labels_of(num_labels, fields.get("id2label"), label2id)
         init(self, **fields)
 
     cls.__init__ = __init__
     return cls
-
-
-class Labels(dict):
-    """Names of classes by number: a dict that a frozen config can hold."""
-
-    def __hash__(self):
-        return hash(tuple(self.items()))
-
-    def __reduce__(self):
-        return Labels, (dict(self),)
-
-    def _refuse(self, *_, **__):
-        raise TypeError("the labels of a config do not change; config.adapt(id2label=...) makes another config")
-
-    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
-
-
-def _labels(num_labels: int | None, id2label: Mapping | None, label2id: Mapping | None) -> Labels:
-    """The names of the classes by number, from what of the three is given."""
-    for name, value in (("id2label", id2label), ("label2id", label2id)):
-        if not isinstance(value, Mapping | None):
-            raise ValueError(f"{name} must be a dict, got {value!r:.80}.")
-    if id2label is None and label2id is not None:
-        id2label = {number: label for label, number in label2id.items()}
-    if id2label is None:
-        count = 2 if num_labels is None else num_labels
-        if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"num_labels must be a whole number of at least 1, got {num_labels!r}.")
-        return Labels({number: f"LABEL_{number}" for number in range(count)})
-    id2label = {int(number): label for number, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
-    if list(id2label) != list(range(len(id2label))) or not id2label:
-        raise ValueError(f"id2label must number the classes from 0 without gaps, got the numbers {list(id2label)}.")
-    if num_labels not in (None, len(id2label)):
-        raise ValueError(f"num_labels={num_labels}, but id2label names {len(id2label)} classes.")
-    if label2id is not None and {label: int(number) for label, number in label2id.items()} != _inverse(id2label):
-        raise ValueError("label2id is not the inverse of id2label.")
-    return Labels(id2label)
-
-
-def _inverse(id2label: Mapping[int, str]) -> dict[str, int]:
-    return {label: number for number, label in id2label.items()}
 
 
 @_with_other_spellings
@@ -330,7 +290,7 @@ class VideoMAEConfig:
     @property
     def label2id(self) -> Mapping[str, int]:
         """The number of each named class."""
-        return _inverse(self.id2label)
+        return inverse(self.id2label)
 
     @property
     def native_grid(self) -> tuple[int, int, int]:
