@@ -387,6 +387,8 @@ def test_given_pixel_statistics_win():
         (dict(num_labels=0), r"num_labels must be a whole number of at least 1, got 0"),
         (dict(num_labels=3, id2label={0: "a"}), r"num_labels=3, but id2label names 1 classes"),
         (dict(id2label={0: "a", 2: "b"}), r"id2label must number the classes from 0 without gaps, .* \[0, 2\]"),
+        (dict(id2label={"jump": "a"}), r"id2label must number the classes from 0, got the numbers \['jump'\]"),
+        (dict(label2id={"a": "first"}), r"id2label must number the classes from 0, got the numbers \['first'\]"),
         (dict(id2label={0: "a"}, label2id={"b": 0}), r"label2id is not the inverse of id2label"),
         (dict(layer_norm_eps=-1.0), r"layer_norm_eps must be a number of at least 0, got -1.0"),
         (dict(layer_norm_eps="1e-6"), r"layer_norm_eps .* got '1e-6'"),

@@ -35,7 +35,11 @@ def labels_of(num_labels: int | None, id2label: Mapping | None, label2id: Mappin
         if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
             raise ValueError(f"num_labels must be a whole number of at least 1, got {num_labels!r}.")
         return Labels({number: f"LABEL_{number}" for number in range(count)})
-    id2label = {int(number): label for number, label in sorted(id2label.items(), key=lambda item: int(item[0]))}
+    try:
+        numbered = sorted((int(number), label) for number, label in id2label.items())
+    except (ValueError, TypeError):
+        raise ValueError(f"id2label must number the classes from 0, got the numbers {list(id2label)[:5]}.") from None
+    id2label = dict(numbered)
     if list(id2label) != list(range(len(id2label))) or not id2label:
         raise ValueError(f"id2label must number the classes from 0 without gaps, got the numbers {list(id2label)}.")
     if num_labels not in (None, len(id2label)):
