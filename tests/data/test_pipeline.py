@@ -4,6 +4,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from videomae_jax.data.clips import CenterClip, PretrainingClips
 from videomae_jax.data.pipeline import heldout_batches, train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError, write_video
@@ -12,14 +13,15 @@ CLIP = {"num_frames": 4, "stride": 2, "image_size": (16, 24)}
 
 
 def train(source, count, start_step=0, batch_size=6, workers=0, seed=5, views=1, **process):
-    options = dict(start_step=start_step, stop_step=start_step + count, batch_size=batch_size, views=views)
-    iterator = train_batches(source, seed=seed, workers=workers, **options, **CLIP, **process)
+    clips = PretrainingClips(**CLIP, views=views)
+    steps = dict(start_step=start_step, stop_step=start_step + count)
+    iterator = train_batches(source, clips, seed=seed, workers=workers, batch_size=batch_size, **steps, **process)
     with closing(iterator):
         return [{key: np.array(value) for key, value in batch.items()} for batch in iterator]
 
 
-def heldout(source, num_clips, batch_size=4, **process):
-    iterator = heldout_batches(source, num_clips=num_clips, batch_size=batch_size, **CLIP, **process)
+def heldout(source, num_videos, batch_size=4, **process):
+    iterator = heldout_batches(source, CenterClip(**CLIP), num_videos=num_videos, batch_size=batch_size, **process)
     with closing(iterator):
         return [{key: np.array(value) for key, value in batch.items()} for batch in iterator]
 
@@ -138,24 +140,24 @@ def test_nothing_readable_is_an_error_that_names_the_source(tmp_path, workers):
 
 
 def test_heldout_shows_each_video_once(sound_source):
-    batches = heldout(sound_source, num_clips=7)
+    batches = heldout(sound_source, num_videos=7)
     weight = join(batches, "weight")
     assert weight.dtype == np.float32 and weight.tolist() == [1] * 7 + [0]
     assert seen_videos(batches)[:7].tolist() == list(range(7)) == join(batches, "sample")[:7].tolist()
     assert join(batches, "label").tolist() == [0, 1, 2, 0, 1, 2, 0, 0]
-    assert_equal(heldout(sound_source, num_clips=100), batches)
+    assert_equal(heldout(sound_source, num_videos=100), batches)
 
 
 def test_heldout_spreads_over_the_source_and_takes_the_middle(sound_source):
-    batches = heldout(sound_source, num_clips=3, batch_size=3)
+    batches = heldout(sound_source, num_videos=3, batch_size=3)
     assert join(batches, "sample").tolist() == [0, 2, 4]
     # 24 frames leave 17 places for a clip of 8, the middle one begins at frame 8.
-    green = join(batches, "video")[..., 1].mean((2, 3))
+    green = join(batches, "video")[:, 0, ..., 1].mean((2, 3))
     np.testing.assert_allclose(green, [[64, 80, 96, 112]] * 3, atol=4)
 
 
 def test_heldout_broken_video_does_not_count(source_with_broken):
-    batches = heldout(source_with_broken, num_clips=7, batch_size=7)
+    batches = heldout(source_with_broken, num_videos=7, batch_size=7)
     assert join(batches, "weight").tolist() == [1, 1, 0, 1, 1, 0, 1]
     assert [text.split("\t")[0] for text in join(batches, "broken") if text] == [
         source_with_broken.paths[2],

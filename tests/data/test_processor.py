@@ -18,6 +18,7 @@ from transformers import AutoImageProcessor
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
 from videomae_jax import VideoMAEConfig, VideoMAEFeatureExtractor, VideoMAEImageProcessor, VideoMAEModel
+from videomae_jax.data.clips import CenterClip
 from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
@@ -350,7 +351,9 @@ def test_a_file_that_is_not_there(path):
 
 def heldout_clips(paths, **options):
     source = VideoSource("videos", tuple(map(str, paths)), np.zeros(len(paths), np.int32), ("a",))
-    return next(heldout_batches(source, num_clips=len(paths), batch_size=len(paths), **options))["video"]
+    return next(heldout_batches(source, CenterClip(**options), num_videos=len(paths), batch_size=len(paths)))["video"][
+        :, 0
+    ]
 
 
 @pytest.mark.parametrize("out_size", [(32, 32), (40, 40), (44, 44), (24, 40), (40, 24), (96, 96)])

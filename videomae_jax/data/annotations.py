@@ -5,6 +5,7 @@ error names them. A format is known by what nobody else has: columns, a file's n
 """
 
 import json
+import os
 import re
 import warnings
 from collections import defaultdict
@@ -146,9 +147,9 @@ def _read_ssv2(file: Path) -> tuple[list[Entry], Classes]:
     places = (file.parent / _SSV2_VIDEOS, above / _SSV2_VIDEOS, file.parent, above)
     for root in places:
         # One listing instead of a look for each of 220,000 files in each place.
-        names = {item.name for item in root.iterdir() if is_video(item.name)} if root.is_dir() else set()
+        names = set(os.listdir(root)) if root.is_dir() else set()
         paths = [
-            next((name for suffix in (".webm", ".mp4") if (name := entry.path + suffix) in names), None)
+            next((name for suffix in (".webm", ".mp4", "") if (name := entry.path + suffix) in names), None)
             for entry in entries
         ]
         if any(paths):

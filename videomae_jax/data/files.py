@@ -7,13 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from videomae_jax.data.images import is_image
+
 VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp .ogv .gif".split())
 
 
 class Entry(NamedTuple):
-    path: str
+    path: str  # a video file, or a folder of pictures
     label: str | None
     where: str  # "line 7", or the class folder: what the user must look at when it is wrong
+    span: tuple[int, int] | None = None  # the first picture and their number; None: the whole video
+    stride: int | None = None  # None: the recipe's
 
 
 def read_lines(file: Path) -> list[tuple[int, str]]:
@@ -67,7 +71,7 @@ def check_files_exist(manifest: Path, entries: list[Entry], folder: Path) -> Non
     """
     # Threads, because on network file systems each look takes milliseconds and Kinetics has 240,000 files.
     with ThreadPoolExecutor(32) as pool:
-        exists = pool.map(os.path.isfile, [entry.path for entry in entries])
+        exists = pool.map(os.path.exists, [entry.path for entry in entries])
         missing = [entry for entry, found in zip(entries, exists, strict=True) if not found]
     if missing:
         named = "; ".join(f"{entry.where}: {entry.path}" for entry in missing[:3])
@@ -78,12 +82,14 @@ def check_files_exist(manifest: Path, entries: list[Entry], folder: Path) -> Non
 
 
 def videos_below(folder: Path) -> list[str]:
-    return sorted(
-        os.path.join(parent, name)
-        for parent, _, names in os.walk(folder, followlinks=True)
-        for name in names
-        if is_video(name)
-    )
+    """The video files and the folders of pictures in a folder and its sub-folders."""
+    videos = []
+    for parent, _, names in os.walk(folder, followlinks=True):
+        found = [os.path.join(parent, name) for name in names if is_video(name)]
+        if not found and sum(map(is_image, names)) > 1:
+            found = [parent]
+        videos += found
+    return sorted(videos)
 
 
 def is_video(name: str) -> bool:

@@ -20,18 +20,17 @@ import numpy as np
 from absl import flags
 from jaxtyping import Float32, Int32, UInt8, UInt32
 
-from videomae_jax.data.sampling import center_clip, random_clip
-from videomae_jax.data.sources import VideoSource
-from videomae_jax.data.transforms import center_crop_box, crop_resize, multi_scale_crop
-from videomae_jax.data.video import VideoFile, VideoReadError
+from videomae_jax.data.clips import Clips
+from videomae_jax.data.frames import VideoReadError
+from videomae_jax.data.sources import NO_LABEL, VideoSource
 
 MAX_ATTEMPTS = 100
 MAX_PART = 16  # clips
-CORES = os.cpu_count() or 1
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TrainBatch(TypedDict):
-    """What `train_batches` yields: `b` samples of this process, each a clip under S crops.
+    """What `train_batches` yields: `b` samples of this process, each S clips of a video.
 
     `sample` is the global sample index. `broken` has one "path<TAB>reason" line for each video that could not
     be read and was replaced, else "".
@@ -44,14 +43,14 @@ class TrainBatch(TypedDict):
 
 
 class HeldoutBatch(TypedDict):
-    """What `heldout_batches` yields: `b` videos of this process.
+    """What `heldout_batches` yields: `b` videos of this process, each with S clips.
 
     `sample` is the video's place in the source. `weight` is 1, or 0 where the clip must not count: a repeat
     that fills the last batch, or a video that could not be read (black, and named in `broken` as
     "path<TAB>reason").
     """
 
-    video: UInt8[np.ndarray, "b T H W 3"]
+    video: UInt8[np.ndarray, "b S T H W 3"]
     label: Int32[np.ndarray, "b"]
     sample: UInt32[np.ndarray, "b"]
     broken: np.ndarray
@@ -60,29 +59,25 @@ class HeldoutBatch(TypedDict):
 
 def train_batches(
     source: VideoSource,
+    clips: Clips,
     *,
     seed: int,
     start_step: int,
     stop_step: int,
     batch_size: int,
-    num_frames: int,
-    stride: int,
-    views: int,
-    image_size: tuple[int, int],
     workers: int,
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[TrainBatch]:
-    """Batches of random clips under random multi-scale crops.
+    """Batches of random clips.
 
     Args:
+      source: the videos.
+      clips: makes the clips of a video.
       seed: 0 to 2**32 - 1; decides the order and all crops.
       start_step: the batch to begin with; the batches from there on are those of an uninterrupted run.
       stop_step: the batch to end before.
       batch_size: samples of one step over all processes, a multiple of `process_count`.
-      num_frames, stride: T frames a clip, `stride` video frames apart.
-      views: S crops of the same decoded frames (V2's repeated augmentation): decoding is paid once.
-      image_size: (height, width) of the clips.
       workers: processes that decode, at most one a core; 0 decodes in threads of this one.
       process_index, process_count: this host's share of every batch.
 
@@ -91,52 +86,54 @@ def train_batches(
       VideoReadError: while iterating, when 100 videos drawn in a row cannot be read.
     """
     local_batch = _local_batch_size(batch_size, process_index, process_count)
-    load = _LoadRandomClip(source, seed, num_frames, stride, views, image_size)
+    load = _LoadOrReplace(source, clips, seed)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
-    clips = samples[process_index::process_count].map(load)
-    return _from_workers(clips, local_batch, workers) if workers else _from_threads(clips, local_batch)
+    loaded = samples[process_index::process_count].map(load)
+    return _from_workers(loaded, local_batch, workers) if workers else _from_threads(loaded, local_batch)
 
 
 def heldout_batches(
     source: VideoSource,
+    clips: Clips,
     *,
-    num_clips: int,
+    num_videos: int,
     batch_size: int,
-    num_frames: int,
-    stride: int,
-    image_size: tuple[int, int],
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.DatasetIterator[HeldoutBatch]:
-    """The middle clip, centrally cropped, of videos spread evenly over the source, once each.
+    """The clips of videos spread evenly over the source, once each.
 
     Every process gets the same number of full batches, decoded in threads: starting workers takes longer than the few
     clips.
 
     Args:
-      num_clips: how many videos; all of them where the source has fewer.
+      num_videos: how many; all of them where the source has fewer.
       The others are those of `train_batches`.
 
     Raises:
       ValueError: the sizes do not fit together.
     """
     local_batch = _local_batch_size(batch_size, process_index, process_count)
-    num_clips = min(num_clips, len(source))
-    padded = -(-num_clips // batch_size) * batch_size
-    load = _LoadCenterClip(source, num_clips, num_frames, stride, image_size)
+    num_videos = min(num_videos, len(source))
+    padded = -(-num_videos // batch_size) * batch_size
     places = grain.MapDataset.range(padded)[process_index::process_count]
-    return _from_threads(places.map(load), local_batch)
+    return _from_threads(places.map(_LoadOrMask(source, clips, num_videos)), local_batch)
+
+
+def _load(
+    source: VideoSource, index: int, clips: Clips, rng: np.random.Generator
+) -> tuple[UInt8[np.ndarray, "S T H W 3"], int]:
+    video, label = source.open(index)
+    with video:
+        return clips(video, source.stride(index), rng), label
 
 
 @dataclass(frozen=True)
-class _LoadRandomClip(grain.transforms.Map):
+class _LoadOrReplace(grain.transforms.Map):
     source: VideoSource
+    clips: Clips
     seed: int
-    num_frames: int
-    stride: int
-    views: int
-    image_size: tuple[int, int]
 
     def map(self, element: tuple[int, int]) -> dict:
         sample, index = element
@@ -145,13 +142,13 @@ class _LoadRandomClip(grain.transforms.Map):
             if attempt > 0:
                 index = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
             try:
-                video = self._read(self.source.paths[index], np.random.default_rng((self.seed, sample)))
+                video, label = _load(self.source, index, self.clips, np.random.default_rng((self.seed, sample)))
             except VideoReadError as error:
                 errors.append(error)
                 continue
             return {
                 "video": video,
-                "label": self.source.labels[index],
+                "label": np.int32(label),
                 "sample": np.uint32(sample),
                 "broken": "\n".join(map(_report, errors)),
             }
@@ -160,43 +157,29 @@ class _LoadRandomClip(grain.transforms.Map):
             f"{errors[-1].reason}; so it is with {MAX_ATTEMPTS} videos drawn from {self.source.name} in a row",
         )
 
-    def _read(self, path: str, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
-        with VideoFile(path) as video:
-            frames = video.read(random_clip(video.num_frames, self.num_frames, self.stride, rng))
-        _, height, width, _ = frames.shape
-        boxes = [multi_scale_crop(height, width, self.image_size, rng) for _ in range(self.views)]
-        return np.stack([crop_resize(frames, box, self.image_size) for box in boxes])
-
 
 @dataclass(frozen=True)
-class _LoadCenterClip(grain.transforms.Map):
+class _LoadOrMask(grain.transforms.Map):
     source: VideoSource
-    num_clips: int
-    num_frames: int
-    stride: int
-    image_size: tuple[int, int]
+    clips: Clips
+    num_videos: int
 
     def map(self, element: int) -> dict:
-        index = element % self.num_clips * len(self.source) // self.num_clips
-        broken, weight = "", float(element < self.num_clips)
+        index = element % self.num_videos * len(self.source) // self.num_videos
+        broken, weight = "", float(element < self.num_videos)
         try:
-            video = self._read(self.source.paths[index])
+            video, label = _load(self.source, index, self.clips, np.random.default_rng(0))
         except VideoReadError as error:
-            video = np.zeros((self.num_frames, *self.image_size, 3), np.uint8)
+            video = np.zeros(self.clips.shape, np.uint8)
+            label = NO_LABEL if self.source.labels is None else self.source.labels[index]
             broken, weight = _report(error), 0.0
         return {
             "video": video,
-            "label": self.source.labels[index],
+            "label": np.int32(label),
             "sample": np.uint32(index),
             "broken": broken,
             "weight": np.float32(weight),
         }
-
-    def _read(self, path: str) -> UInt8[np.ndarray, "T H W 3"]:
-        with VideoFile(path) as video:
-            frames = video.read(center_clip(video.num_frames, self.num_frames, self.stride))
-        _, height, width, _ = frames.shape
-        return crop_resize(frames, center_crop_box(height, width, self.image_size), self.image_size)
 
 
 def _with_position(sample: int, index: int) -> tuple[int, int]:
@@ -217,13 +200,13 @@ def _local_batch_size(batch_size: int, process_index: int, process_count: int) -
     return batch_size // process_count
 
 
-def _from_threads(clips: grain.MapDataset, batch_size: int) -> grain.DatasetIterator:
+def _from_threads(loaded: grain.MapDataset, batch_size: int) -> grain.DatasetIterator:
     # Decoding and resizing happen outside Python's lock, a clip in each thread.
     options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=4 * CORES)
-    return iter(clips.to_iter_dataset(options).batch(batch_size))
+    return iter(loaded.to_iter_dataset(options).batch(batch_size))
 
 
-def _from_workers(clips: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
+def _from_workers(loaded: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
     if not flags.FLAGS.is_parsed():
         # Grain reads absl flags when it starts workers, which only `absl.app.run` has parsed: not notebooks, not tests.
         flags.FLAGS.mark_as_parsed()
@@ -232,7 +215,7 @@ def _from_workers(clips: grain.MapDataset, batch_size: int, workers: int) -> gra
     part = max(size for size in range(1, min(batch_size, MAX_PART) + 1) if batch_size % size == 0)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     options = grain.MultiprocessingOptions(num_workers=min(workers, CORES), per_worker_buffer_size=1)
-    parts = clips.batch(part).to_iter_dataset(in_worker).mp_prefetch(options, worker_init_fn=_end_with_parent)
+    parts = loaded.batch(part).to_iter_dataset(in_worker).mp_prefetch(options, worker_init_fn=_end_with_parent)
     batches = parts.batch(batch_size // part, batch_fn=_concatenate)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
 

@@ -1,5 +1,6 @@
-"""Where videos and their labels come from: a manifest, official annotations, a folder or the built-in clips."""
+"""Where videos and their labels come from: manifests, official annotations, folders, built-in clips, mixtures."""
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +9,10 @@ import numpy as np
 from jaxtyping import Int32
 
 from videomae_jax.data import builtin
-from videomae_jax.data.annotations import hmdb51_files, read_hmdb51, read_official
+from videomae_jax.data.annotations import Classes, hmdb51_files, read_hmdb51, read_official
 from videomae_jax.data.files import (
     VIDEO_SUFFIXES,
     Entry,
-    check_files_exist,
     csv_row,
     csv_values,
     is_video,
@@ -20,43 +20,98 @@ from videomae_jax.data.files import (
     sorted_labels,
     videos_below,
 )
+from videomae_jax.data.frames import Frames
+from videomae_jax.data.images import IMAGE_SUFFIXES, FrameFolder, is_image
+from videomae_jax.data.manifests import read_manifest
+from videomae_jax.data.video import VideoFile
 
 NO_LABEL = -1
 _BUILTIN = "builtin:"
+_NAMED = (_BUILTIN,)  # how sources begin that are no places in the file system
 
 
 @dataclass(frozen=True, eq=False)
 class VideoSource:
-    """Video files with labels, by index.
+    """Videos with labels, by index.
 
     Attributes:
       name: what the user called it, for messages.
-      paths: V file paths.
-      labels: their classes as indices into `class_names`; -1 where there is no label.
+      paths: V files, or folders of pictures, one a frame.
+      labels: their classes as indices into `class_names`; -1 where there is no label. None: known when opened.
       class_names: names in the order of the training set.
+      strides: distance between the frames of a clip, for each video; 0 where the recipe's holds; None for no video.
+      spans: of folders of pictures the first one's number and how many; their number 0 for all; None for no video.
     """
 
     name: str
     paths: tuple[str, ...]
-    labels: Int32[np.ndarray, "V"]
-    class_names: tuple[str, ...]
+    labels: Int32[np.ndarray, "V"] | None
+    class_names: Classes
+    strides: Int32[np.ndarray, "V"] | None = None
+    spans: Int32[np.ndarray, "V 2"] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
 
+    def open(self, index: int) -> tuple[Frames, int]:
+        """A video, to be closed, and its label.
 
-def open_source(path: str, class_names: tuple[str, ...] | None = None) -> VideoSource:
+        Raises:
+          VideoReadError: it is not there, or cannot be read.
+        """
+        path, label = self.paths[index], int(self.labels[index])
+        if not os.path.isdir(path):
+            return VideoFile(path), label
+        first, count = (0, 0) if self.spans is None else self.spans[index].tolist()
+        return FrameFolder(path, (first, count) if count else None), label
+
+    def stride(self, index: int) -> int | None:
+        """The distance between the frames of a clip that goes with a video; None: the recipe's."""
+        return None if self.strides is None else int(self.strides[index]) or None
+
+    def digest(self) -> str:
+        """16 hexadecimal digits that tell sets of videos apart by the files' names and labels, not by their place."""
+        labels = [""] * len(self) if self.labels is None else self.labels
+        videos = "\n".join(f"{Path(path).name} {label}" for path, label in zip(self.paths, labels, strict=True))
+        return hashlib.sha256(videos.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture(VideoSource):
+    """Sources one after the other. Classes are the same where their names are.
+
+    Attributes:
+      parts: the sources.
+      renumbered: for each part its classes' indices into `class_names`, and -1 at the end.
+    """
+
+    parts: tuple[VideoSource, ...] = ()
+    renumbered: tuple[Int32[np.ndarray, "K+1"], ...] = ()
+
+    def open(self, index: int) -> tuple[Frames, int]:
+        for part, renumbered in zip(self.parts, self.renumbered, strict=True):
+            if index < len(part):
+                video, label = part.open(index)
+                return video, int(renumbered[label])
+            index -= len(part)
+        raise IndexError(index)
+
+
+def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
     """Opens a set of videos.
 
     Args:
       path: one of
-        - a manifest: CSV whose header names a `path` and perhaps a `label` column (names or integers), or
-          lines of `path label` without header as the original's lists, where paths may contain spaces and
-          labels are integers; relative paths start at the manifest's folder;
+        - a manifest: CSV whose header names a `path` and perhaps a `label` column (names or integers), or the lists of
+          the original (`path label`) and of V2 (`path 0 -1`, `folder first count`, `folder count label`), where labels
+          are integers; a path is a file or a folder of pictures, and relative ones start at the manifest's folder;
+        - a mixture: CSV whose header names a `source` and perhaps a `stride` column: any of these, one a line, and the
+          distance between the frames of their clips, empty for the recipe's;
         - an official annotation file as it is downloaded: a CSV file of Kinetics (`train.csv`), `train.json` or
           `validation.json` of Something-Something V2, `trainlist01.txt` or `testlist01.txt` of UCF101;
         - `FOLDER:1:train` or `FOLDER:1:test`: split 1 of HMDB51, whose `*_test_split1.txt` are in FOLDER;
-        - a folder with one sub-folder for each class, or a folder of videos without classes;
+        - a folder with one sub-folder for each class, or a folder of videos without classes; folders of numbered
+          pictures are videos;
         - `builtin:train` or `builtin:val`.
       class_names: the classes of the training set, in its order, for every other set. None for the training
         set itself: names are sorted, integers stay as they are and get the names "0", "1", ..., and annotations
@@ -70,7 +125,7 @@ def open_source(path: str, class_names: tuple[str, ...] | None = None) -> VideoS
         among `class_names`. The message names the place and the fix.
     """
     if path.startswith(_BUILTIN):
-        entries = _read_manifest(builtin.manifest(path.removeprefix(_BUILTIN)))
+        entries, own_classes = read_manifest(builtin.manifest(path.removeprefix(_BUILTIN)))
         own_classes = builtin.CAMERA_MOVES
     elif not os.path.exists(path) and (hmdb51 := read_hmdb51(path)) is not None:
         entries, own_classes = hmdb51
@@ -84,73 +139,80 @@ def open_source(path: str, class_names: tuple[str, ...] | None = None) -> VideoS
         raise ValueError(f"data path {path!r} is a single video; give the folder it lies in, or a manifest")
     elif (official := read_official(Path(path))) is not None:
         entries, own_classes = official
+    elif "source" in csv_values(read_lines(Path(path))[0][1]):
+        return _open_mixture(Path(path), class_names)
     else:
-        entries = _read_manifest(Path(path))
-        own_classes = _integer_classes(entries) if _has_integer_labels(entries) else sorted_labels(entries)
+        entries, own_classes = read_manifest(Path(path))
     return _source(path, entries, own_classes if class_names is None else class_names)
 
 
-def _read_manifest(manifest: Path) -> list[Entry]:
-    numbered = read_lines(manifest)
-    columns = csv_values(numbered[0][1])
-    if "path" in columns:
-        entries = _parse_csv(manifest, columns, numbered[1:])
-    else:
-        entries = _parse_path_label_lines(manifest, numbered)
-    if not entries:
-        raise ValueError(f"manifest {manifest} has a header and no videos; add one line a video")
-    entries = [entry._replace(path=str(manifest.parent / entry.path)) for entry in entries]
-    if _has_integer_labels(entries):
-        entries = [entry._replace(label=str(int(entry.label))) for entry in entries]  # "007" is class 7
-    check_files_exist(manifest, entries, manifest.parent)
-    return entries
-
-
-def _parse_csv(manifest: Path, columns: list[str], numbered: list[tuple[int, str]]) -> list[Entry]:
-    entries = []
-    for number, line in numbered:
-        row = csv_row(manifest, columns, number, line, required=("path",))
-        entries.append(Entry(row["path"], row.get("label"), f"line {number}"))
-    return entries
-
-
-def _parse_path_label_lines(manifest: Path, numbered: list[tuple[int, str]]) -> list[Entry]:
-    entries = []
-    for number, line in numbered:
-        path_and_label = line.rsplit(maxsplit=1)
-        if len(path_and_label) < 2 or not _is_integer(path_and_label[1]):
-            raise ValueError(
-                f"manifest {manifest}, line {number}: {line!r} does not end in an integer label; write lines "
-                "`path label`, or a CSV file whose header has a column `path` (and `label`, for names)"
-            )
-        entries.append(Entry(*path_and_label, f"line {number}"))
-    return entries
-
-
 def _list_folder(folder: Path) -> list[Entry]:
-    loose = sorted(item for item in folder.iterdir() if is_video(item.name) and item.is_file())
-    classes = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    files = sorted(str(item) for item in folder.iterdir() if is_video(item.name) and item.is_file())
+    folders = sorted(item for item in folder.iterdir() if item.is_dir() and not item.name.startswith("."))
+    below = {item: videos_below(item) for item in folders}
+    loose = files + [str(item) for item in folders if below[item] == [str(item)]]  # those are folders of pictures
     entries = [
-        Entry(video, class_folder.name, f"folder {class_folder}")
-        for class_folder in classes
-        for video in videos_below(class_folder)
+        Entry(video, item.name, f"folder {item}")
+        for item in folders
+        for video in below[item]
+        if below[item] != [str(item)]
     ]
     if loose and entries:
         raise ValueError(
             f"data folder {folder} has class folders and, beside them, {len(loose)} videos such as "
-            f"{loose[0].name}; move these into a class folder, or use a manifest"
+            f"{Path(loose[0]).name}; move these into a class folder, or use a manifest"
         )
     if not loose and not entries and (splits := hmdb51_files(folder)):
         raise ValueError(
             f"data folder {folder} has split files of HMDB51, {', '.join(sorted(splits))}; "
             f"say which and which part: {folder}:{min(splits)}:train or {folder}:{min(splits)}:test"
         )
+    if not loose and not entries and any(is_image(item.name) for item in folder.iterdir()):
+        raise ValueError(f"data folder {folder} has the pictures of a single video; give the folder it lies in")
     if not loose and not entries:
-        raise ValueError(f"data folder {folder} has no videos, here or below, of {' '.join(sorted(VIDEO_SUFFIXES))}")
-    return entries or [Entry(str(video), None, f"folder {folder}") for video in loose]
+        raise ValueError(
+            f"data folder {folder} has no videos, here or below, of {' '.join(sorted(VIDEO_SUFFIXES))}, "
+            f"and no folders of numbered pictures, of {' '.join(sorted(IMAGE_SUFFIXES))}"
+        )
+    return entries or [Entry(video, None, f"folder {folder}") for video in loose]
 
 
-def _source(name: str, entries: list[Entry], class_names: tuple[str, ...]) -> VideoSource:
+def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
+    (_, header), *numbered = read_lines(file)
+    columns = csv_values(header)
+    if not numbered:
+        raise ValueError(f"mixture {file} has a header and no sources; add one line a source")
+    parts, strides = [], []
+    for number, line in numbered:
+        row = csv_row(file, columns, number, line, required=("source",))
+        stride = row.get("stride", "")
+        if stride and not (stride.isascii() and stride.isdigit() and int(stride) > 0):
+            raise ValueError(
+                f"mixture {file}, line {number}: stride must be a positive integer or empty, got {stride!r}"
+            )
+        source = row["source"]
+        is_place = not source.startswith(_NAMED)
+        try:
+            part = open_source(os.path.join(file.parent, source) if is_place else source, class_names)
+        except ValueError as error:
+            raise ValueError(f"mixture {file}, line {number}: {error}") from error
+        own = np.zeros(len(part), np.int32) if part.strides is None else part.strides
+        parts.append(part)
+        strides.append(np.full(len(part), int(stride), np.int32) if stride else own)
+    if class_names is None:
+        class_names = tuple(sorted({name for part in parts for name in part.class_names}))
+    index_of = {name: index for index, name in enumerate(class_names)}
+    renumbered = [np.array([*map(index_of.get, part.class_names), NO_LABEL], np.int32) for part in parts]
+    labels = None
+    if all(part.labels is not None for part in parts):
+        labels = np.concatenate([new[part.labels] for new, part in zip(renumbered, parts, strict=True)])
+    paths = tuple(path for part in parts for path in part.paths)
+    return Mixture(
+        str(file), paths, labels, class_names, np.concatenate(strides), parts=tuple(parts), renumbered=tuple(renumbered)
+    )
+
+
+def _source(name: str, entries: list[Entry], class_names: Classes) -> VideoSource:
     index_of = {class_name: index for index, class_name in enumerate(class_names)}
     labels = np.full(len(entries), NO_LABEL, np.int32)
     for position, entry in enumerate(entries):
@@ -163,16 +225,9 @@ def _source(name: str, entries: list[Entry], class_names: tuple[str, ...]) -> Vi
                 f"{len(class_names)} classes ({shown}); correct it, or add training videos of that class"
             )
         labels[position] = index_of[entry.label]
-    return VideoSource(name, tuple(entry.path for entry in entries), labels, class_names)
-
-
-def _has_integer_labels(entries: list[Entry]) -> bool:
-    return all(entry.label is not None and _is_integer(entry.label) for entry in entries)
-
-
-def _integer_classes(entries: list[Entry]) -> tuple[str, ...]:
-    return tuple(str(index) for index in range(max(int(entry.label) for entry in entries) + 1))
-
-
-def _is_integer(text: str) -> bool:
-    return text.isascii() and text.isdigit()
+    strides = spans = None
+    if any(entry.stride for entry in entries):
+        strides = np.array([entry.stride or 0 for entry in entries], np.int32)
+    if any(entry.span for entry in entries):
+        spans = np.array([entry.span or (0, 0) for entry in entries], np.int32)
+    return VideoSource(name, tuple(entry.path for entry in entries), labels, class_names, strides, spans)

@@ -7,26 +7,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
-from typing import Self
 
 import av
 import av.filter
 import numpy as np
 from jaxtyping import UInt8
 
-
-class VideoReadError(ValueError):
-    """A video file that cannot be read as asked. Has `path` and `reason`; crosses process borders."""
-
-    def __init__(self, path: str | os.PathLike, reason: str):
-        super().__init__(os.fspath(path), reason)
-        self.path, self.reason = self.args
-
-    def __str__(self) -> str:
-        return f"cannot read video {self.path}: {self.reason}"
+from videomae_jax.data.frames import Frames, VideoReadError
 
 
-class VideoFile:
+class VideoFile(Frames):
     """Frames of one video file by their number in presentation order.
 
     Opening reads the packets once without decoding them (about 1 ms for a ten second clip), so `num_frames`
@@ -70,47 +60,25 @@ class VideoFile:
         self._stream.codec_context.thread_count = 1
         self._to_rgb = _ToRgb()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
-
     def close(self) -> None:
         self._container.close()
 
-    def read(self, indices: Sequence[int]) -> UInt8[np.ndarray, "T H W 3"]:
-        """Decodes frames as upright RGB, values 0 to 255.
-
-        Args:
-          indices: T >= 1 frame numbers in [0, num_frames), in any order, repeats allowed.
-
-        Raises:
-          ValueError: `indices` is empty or out of range.
-          VideoReadError: one of these frames does not decode.
-        """
-        wanted = np.asarray(indices, dtype=np.int64)
-        if wanted.ndim != 1 or wanted.size == 0:
-            raise ValueError(f"indices must be a non-empty flat list of frame numbers, got {indices!r}")
-        if wanted.min() < 0 or wanted.max() >= self.num_frames:
-            raise ValueError(
-                f"frames {wanted.min()} to {wanted.max()} asked of {self.path}, "
-                f"which has frames 0 to {self.num_frames - 1}"
-            )
-        needed = set(wanted.tolist())
-        with self._ffmpeg_errors():
-            frames = self._collect(self._decode_from_key_frame(min(needed)), needed)
-            if len(frames) < len(needed):
-                # Some containers seek to a later key frame than asked. Decoding from the start always works.
-                frames = self._collect(self._decode_from_start(), needed)
-        if len(frames) < len(needed):
-            missing = sorted(needed - frames.keys())
-            raise VideoReadError(
-                self.path, f"{len(missing)} of {len(needed)} frames do not decode, first frame {missing[0]}"
-            )
-        if len({frame.shape for frame in frames.values()}) > 1:
-            raise VideoReadError(self.path, "its frames change size on the way")
-        return np.stack([frames[index] for index in wanted.tolist()])
+    def frames(self, indices: Sequence[int] | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        needed = range(self.num_frames) if indices is None else indices
+        done = 0
+        # Some containers seek to a later key frame than asked. Decoding from the start always works.
+        for from_start in (False, True):
+            with self._ffmpeg_errors():
+                decoded = self._decode_from_start() if from_start else self._decode_from_key_frame(needed[done])
+                for index, frame in decoded:
+                    if index > needed[done]:
+                        break
+                    if index == needed[done]:
+                        yield _upright(self._to_rgb(frame), frame)
+                        done += 1
+                    if done == len(needed):
+                        return
+        raise VideoReadError(self.path, f"frame {needed[done]} does not decode")
 
     def _index_packets(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Sorted presentation timestamps of all frames and of key frames; None where they say nothing."""
@@ -183,16 +151,6 @@ class VideoFile:
                 yield from packet.decode()
         # The decoder still holds back the frames it delayed to put B-frames in order.
         yield from self._stream.decode(None)
-
-    def _collect(self, numbered: Iterator[tuple[int, av.VideoFrame]], needed: set[int]) -> dict[int, np.ndarray]:
-        """RGB of the needed frames, decoding no further than the last of them."""
-        frames = {}
-        for index, frame in numbered:
-            if index in needed:
-                frames[index] = _upright(self._to_rgb(frame), frame)
-                if len(frames) == len(needed):
-                    break
-        return frames
 
     @contextmanager
     def _ffmpeg_errors(self) -> Iterator[None]:

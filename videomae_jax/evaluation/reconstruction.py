@@ -12,6 +12,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from videomae_jax.data.clips import CenterClip
 from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
@@ -32,7 +33,9 @@ class Reconstruction:
       task: the model's task.
       graphdef: the model without its parameters.
       sharding: how a batch lies on the devices.
-      num_clips, batch_size, stride: see `data.pipeline.heldout_batches`.
+      num_clips: how many; of all videos where there are fewer.
+      batch_size: clips at a time, over all devices.
+      stride: video frames from one frame of a clip to the next.
       report: takes each batch's list of unreadable videos.
     """
 
@@ -59,12 +62,13 @@ class Reconstruction:
         clip_errors, pictures = [], []
         for first, batch in zip(itertools.count(step=self.batch_size), self._batches(source), strict=False):
             self.report(batch["broken"])
-            clips = jax.device_put((batch["video"], batch["sample"]), self.sharding)
+            video = batch["video"][:, 0]
+            clips = jax.device_put((video, batch["sample"]), self.sharding)
             errors, *views = jax.device_get(self._reconstruct(params, *clips))
             for row in np.flatnonzero(batch["weight"]):
                 clip_errors.append({name: values[row] for name, values in errors.items()})
                 if first + row in shown or not pictures:
-                    pictures.append(np.stack([batch["video"][row], *(view[row] for view in views)]))
+                    pictures.append(np.stack([video[row], *(view[row] for view in views)]))
         if not clip_errors:
             raise VideoReadError(source.name, "none of its clips can be read")
         mean = {name: float(np.mean([errors[name] for errors in clip_errors])) for name in clip_errors[0]}
@@ -75,14 +79,8 @@ class Reconstruction:
 
     def _batches(self, source: VideoSource) -> Iterator[dict]:
         config = self.task.config
-        return heldout_batches(
-            source,
-            num_clips=self.num_clips,
-            batch_size=self.batch_size,
-            num_frames=config.num_frames,
-            stride=self.stride,
-            image_size=config.clip_size[1:],
-        )
+        clips = CenterClip(config.num_frames, self.stride, config.clip_size[1:])
+        return heldout_batches(source, clips, num_videos=self.num_clips, batch_size=self.batch_size)
 
     @functools.cached_property
     def _reconstruct(self):

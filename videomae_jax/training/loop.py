@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import PyTree, UInt8
 from PIL import Image
 
+from videomae_jax.data.clips import PretrainingClips
 from videomae_jax.data.pipeline import train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.broken import BrokenVideos
@@ -113,16 +114,14 @@ def initial_state(trainer: Trainer, recipe: Recipe, checkpoints: Checkpoints) ->
 def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_step: int, total_steps: int):
     """The batches of the steps after `first_step`."""
     config = trainer.task.config
+    clips = PretrainingClips(config.num_frames, recipe.data.stride, recipe.data.views, config.clip_size[1:])
     return train_batches(
         source,
+        clips,
         seed=recipe.seed,
         start_step=first_step,
         stop_step=total_steps,
         batch_size=recipe.data.batch_size,
-        num_frames=config.num_frames,
-        stride=recipe.data.stride,
-        views=recipe.data.views,
-        image_size=config.clip_size[1:],
         workers=recipe.data.workers,
         process_index=jax.process_index(),
         process_count=jax.process_count(),

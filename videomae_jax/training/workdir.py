@@ -1,6 +1,5 @@
 """A run's folder: whose it is, and the model it ends with."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -46,9 +45,7 @@ def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
       ValueError: the folder cannot be written, or holds a run of another recipe or other videos; it names what differs.
     """
     path = workdir / "recipe.json"
-    videos = "\n".join(f"{Path(file).name} {label}" for file, label in zip(source.paths, source.labels, strict=True))
-    digest = hashlib.sha256(videos.encode()).hexdigest()[:16]
-    recipe = recipe | {"training_videos": f"{len(source)} videos, {digest}"}
+    recipe = recipe | {"training_videos": f"{len(source)} videos, {source.digest()}"}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and is_started(workdir):

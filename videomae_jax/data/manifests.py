@@ -1,0 +1,95 @@
+"""Lists of videos that users write, and those of the original repositories."""
+
+import re
+from pathlib import Path
+
+from videomae_jax.data.annotations import Classes
+from videomae_jax.data.files import (
+    Entry,
+    check_files_exist,
+    csv_row,
+    csv_values,
+    read_lines,
+    sorted_labels,
+)
+from videomae_jax.data.images import numbered_images
+
+_THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
+_SSV2_FRAMES = "SomethingV2"
+_SSV2_STRIDE = 2
+
+
+def read_manifest(manifest: Path) -> tuple[list[Entry], Classes]:
+    """The videos of a CSV file or of an original's list, and its classes: numbers as they are, names sorted.
+
+    The lists have lines `video label` (VideoMAE), `video 0 -1` and `folder first count` (V2's pre-training) or
+    `folder count label` (V2's fine-tuning), where folders hold pictures, one a frame.
+
+    Raises:
+      ValueError: a line cannot be understood, or a file is missing.
+    """
+    numbered = read_lines(manifest)
+    columns = csv_values(numbered[0][1])
+    if "path" in columns:
+        entries = _parse_csv(manifest, columns, numbered[1:])
+    else:
+        entries = _parse_lines(manifest, numbered)
+    if not entries:
+        raise ValueError(f"manifest {manifest} has a header and no videos; add one line a video")
+    entries = [entry._replace(path=str(manifest.parent / entry.path)) for entry in entries]
+    check_files_exist(manifest, entries, manifest.parent)
+    if not all(entry.label is not None and is_integer(entry.label) for entry in entries):
+        return entries, sorted_labels(entries)
+    entries = [entry._replace(label=str(int(entry.label))) for entry in entries]  # "007" is class 7
+    return entries, tuple(str(index) for index in range(max(int(entry.label) for entry in entries) + 1))
+
+
+def _parse_csv(manifest: Path, columns: list[str], numbered: list[tuple[int, str]]) -> list[Entry]:
+    entries = []
+    for number, line in numbered:
+        row = csv_row(manifest, columns, number, line, required=("path",))
+        entries.append(Entry(row["path"], row.get("label"), f"line {number}"))
+    return entries
+
+
+def _parse_lines(manifest: Path, numbered: list[tuple[int, str]]) -> list[Entry]:
+    three = [_THREE_FIELDS.fullmatch(line) for _, line in numbered]
+    if all(three) and _are_fields(manifest, three[0]):
+        return _parse_three_fields(manifest, numbered, three)
+    entries = []
+    for number, line in numbered:
+        path_and_label = line.rsplit(maxsplit=1)
+        if len(path_and_label) < 2 or not is_integer(path_and_label[1]):
+            raise ValueError(
+                f"manifest {manifest}, line {number}: {line!r} does not end in an integer label; write lines "
+                "`path label`, or a CSV file whose header has a column `path` (and `label`, for names)"
+            )
+        entries.append(Entry(*path_and_label, f"line {number}"))
+    return entries
+
+
+def _are_fields(manifest: Path, line: re.Match) -> bool:
+    """Whether a line is three fields, and not a path with a space and a number in its name, and a label."""
+    return line["third"] == "-1" or (manifest.parent / line["path"]).is_dir()
+
+
+def _parse_three_fields(manifest: Path, numbered: list[tuple[int, str]], lines: list[re.Match]) -> list[Entry]:
+    # Fine-tuning's lists and pre-training's look alike. But a folder of 62 pictures does not begin at the 62nd.
+    folders = [line for line in lines if line["third"] != "-1"]
+    pictures = len(numbered_images(manifest.parent / folders[0]["path"])) if folders else 0
+    labelled = len(folders) == len(lines) and pictures == int(folders[0]["second"])
+    entries = []
+    for (number, _), line in zip(numbered, lines, strict=True):
+        entry = Entry(line["path"], None, f"line {number}")
+        if labelled:
+            entry = entry._replace(label=line["third"])
+        elif line["third"] != "-1":
+            # V2 takes its frames of Something-Something at 12 a second, every second one.
+            stride = _SSV2_STRIDE if _SSV2_FRAMES in line["path"] else None
+            entry = entry._replace(span=(int(line["second"]), int(line["third"])), stride=stride)
+        entries.append(entry)
+    return entries
+
+
+def is_integer(text: str) -> bool:
+    return text.isascii() and text.isdigit()
