@@ -1,5 +1,7 @@
+import dataclasses
 import shutil
 
+import cv2
 import numpy as np
 import pytest
 
@@ -151,3 +153,109 @@ def test_other_places_without_videos_are_errors(root, clip):
     shutil.copy(clip, root / "loose.mp4")
     with pytest.raises(ValueError, match="1 videos such as loose.mp4"):
         open_source(str(root))
+
+
+@pytest.fixture
+def pictures(root):
+    """Folders `pictures/a` with pictures 1 to 9 and `pictures/SomethingV2/b` with 1 to 5."""
+    for name, count in (("a", 9), ("SomethingV2/b", 5)):
+        (root / "pictures" / name).mkdir(parents=True)
+        for number in range(1, count + 1):
+            cv2.imwrite(
+                str(root / "pictures" / name / f"img_{number:05}.jpg"), np.full((8, 8, 3), 20 * number, np.uint8)
+            )
+    return root
+
+
+def num_frames(source):
+    counts = []
+    for index in range(len(source)):
+        video, _ = source.open(index)
+        with video:
+            counts.append(video.num_frames)
+    return counts
+
+
+def test_opening_gives_the_video_and_its_label(root):
+    source = open_source(str(root))
+    video, label = source.open(1)
+    with video:
+        assert video.path == source.paths[1] and video.num_frames == 2 and label == 1
+    assert source.stride(1) is None
+
+
+def test_lists_of_v2_pretraining_mix_files_and_pictures(pictures):
+    lines = "sit/1.mp4 0 -1\npictures/a 3 4\npictures/a 7 3\npictures/SomethingV2/b 1 5\n"
+    source = open_source(manifest(pictures, lines))
+    assert num_frames(source) == [2, 4, 3, 5] and source.labels.tolist() == [-1] * 4
+    assert [source.stride(index) for index in range(4)] == [None, None, None, 2]
+    video, _ = source.open(1)
+    np.testing.assert_allclose(video.read(range(4))[:, 0, 0, 0], [60, 80, 100, 120], atol=2)
+
+
+def test_lists_of_v2_finetuning_have_labels(pictures):
+    source = open_source(manifest(pictures, "pictures/a 9 3\npictures/SomethingV2/b 5 1\n"))
+    assert source.labels.tolist() == [3, 1] and num_frames(source) == [9, 5]
+    assert source.class_names == ("0", "1", "2", "3")
+
+
+def test_folders_of_pictures_are_videos_everywhere(pictures):
+    assert open_source(manifest(pictures, "path,label\npictures/a,x\nsit/1.mp4,y\n")).labels.tolist() == [0, 1]
+    loose = open_source(str(pictures / "pictures" / "SomethingV2"))
+    assert num_frames(loose) == [5] and loose.class_names == ()
+    classes = open_source(str(pictures))
+    assert [name for _, name in pairs(classes)] == ["jump", "pictures", "pictures", "running fast", "sit"]
+    assert num_frames(classes) == [2, 5, 9, 2, 2]
+    with pytest.raises(ValueError, match="pictures of a single video"):
+        open_source(str(pictures / "pictures" / "a"))
+
+
+def test_mixture_gives_each_source_its_stride(pictures, builtin_clips):
+    manifest(pictures, "sit/1.mp4 0 -1\npictures/SomethingV2/b 1 5\n")
+    (pictures / "mix.csv").write_text("source,stride\nlist.csv,\nsit,3\nlist.csv,4\nbuiltin:val,\n")
+    source = open_source(str(pictures / "mix.csv"))
+    assert [source.stride(index) for index in range(5)] == [None, 2, 3, 4, 4]
+    assert source.paths[:3] == tuple(
+        str(pictures / name) for name in ("sit/1.mp4", "pictures/SomethingV2/b", "sit/1.mp4")
+    )
+    assert len(source) == 5 + len(open_source("builtin:val")) and source.name == str(pictures / "mix.csv")
+    video, label = source.open(1)
+    assert video.num_frames == 5 and label == -1
+
+
+def test_mixture_joins_classes_by_name(root):
+    (root / "two.csv").write_text("path,label\nsit/1.mp4,walk\nsit/1.mp4,jump\nsit/1.mp4,sit\n")
+    (root / "one.csv").write_text("path,label\nsit/1.mp4,sit\njump/3.mp4,jump\n")
+    (root / "mix.csv").write_text("source\none.csv\ntwo.csv\n")
+    source = open_source(str(root / "mix.csv"))
+    assert [name for _, name in pairs(source)] == ["sit", "jump", "walk", "jump", "sit"]
+    assert source.class_names == ("jump", "sit", "walk")
+    assert [source.open(index)[1] for index in range(5)] == source.labels.tolist()
+    val = open_source(str(root / "mix.csv"), ("walk", "sit", "jump", "run"))
+    assert val.labels.tolist() == [1, 2, 0, 2, 1] and val.class_names == ("walk", "sit", "jump", "run")
+    with pytest.raises(ValueError, match="mix.csv, line 3: .*'walk' is not one of"):
+        open_source(str(root / "mix.csv"), ("sit", "jump"))
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        ("source,stride\n", "has a header and no sources"),
+        ("source,stride\nsit,0\n", "line 2: stride must be a positive integer"),
+        ("source,stride\nsit,fast\n", "line 2: stride must be a positive integer"),
+        ("source\nmissing\n", "line 2: data path .*missing' does not exist"),
+        ("source,stride\nsit\n", "line 2: 'sit' does not fit the header"),
+    ],
+)
+def test_mixtures_that_cannot_be_understood(root, text, message):
+    (root / "mix.csv").write_text(text)
+    with pytest.raises(ValueError, match=f"mix.csv.*{message}"):
+        open_source(str(root / "mix.csv"))
+
+
+def test_digest_tells_names_and_labels_apart_but_not_places(root):
+    source = open_source(str(root))
+    moved = dataclasses.replace(source, paths=tuple(f"elsewhere/{path}" for path in source.paths))
+    assert moved.digest() == source.digest()
+    assert dataclasses.replace(source, labels=source.labels[::-1]).digest() != source.digest()
+    assert dataclasses.replace(source, labels=None).digest() != source.digest()
