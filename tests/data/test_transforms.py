@@ -1,12 +1,22 @@
+import math
 from itertools import product
 
+import cv2
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from videomae_jax.data.transforms import Box, center_crop_box, crop_resize, multi_scale_crop
+from videomae_jax.data.transforms import (
+    Box,
+    center_crop_box,
+    crop_resize,
+    multi_scale_crop,
+    random_resized_crop,
+    view_boxes,
+)
 
 sides = st.integers(8, 700)
 out_sizes = st.tuples(st.integers(16, 320), st.integers(16, 320))
@@ -89,6 +99,136 @@ def test_center_crop_by_hand():
     assert center_crop_box(60, 80, (32, 48)) == Box(3, 0, 53, 80)
 
 
+def original_resized_crop(height, width, rng):
+    """The original's square crop: (tries, box); eleven tries are none that fits."""
+    for tries in range(1, 11):
+        area = height * width * (0.08 + 0.92 * rng.random())
+        aspect = (3 / 4) * (16 / 9) ** rng.random()
+        w, h = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if 0 < w <= width and 0 < h <= height:
+            return tries, Box(int(rng.integers(0, height - h, endpoint=True)), int(rng.integers(width - w + 1)), h, w)
+    w = min(width, round(height * 4 / 3))
+    h = min(height, round(width / (3 / 4)))
+    return 11, Box((height - h) // 2, (width - w) // 2, h, w)
+
+
+def crop_statistics(boxes, height, width):
+    """What two ways to draw crops are compared by: [crops values]."""
+    y, x, h, w = np.array(boxes, float).T
+    rooms = [start / np.maximum(side - size, 1) for start, side, size in ((y, height, h), (x, width, w))]
+    return np.stack([h * w / (height * width), np.log(w / h), *rooms], -1)
+
+
+@pytest.mark.parametrize("size", [(256, 340), (340, 256), (100, 480)])
+def test_resized_crops_are_distributed_as_the_originals(size):
+    rng = np.random.default_rng(0)
+    got = crop_statistics([random_resized_crop(*size, (224, 224), rng) for _ in range(8000)], *size)
+    expected = crop_statistics([original_resized_crop(*size, rng)[1] for _ in range(8000)], *size)
+    levels = np.linspace(0.02, 0.98, 25)
+    for values, expected_values in zip(got.T, expected.T, strict=True):
+        low, high = np.quantile(expected_values, (0, 1))
+        at_most, expected_at_most = (
+            np.mean(v[:, None] <= low + levels * (high - low), 0) for v in (values, expected_values)
+        )
+        # Five standard errors of the difference of two shares of 8000.
+        np.testing.assert_allclose(at_most, expected_at_most, atol=5 * math.sqrt(0.5 / 8000))
+
+
+def test_resized_crop_reaches_its_limits():
+    rng = np.random.default_rng(0)
+    boxes = np.array([random_resized_crop(300, 400, (224, 224), rng) for _ in range(20000)])
+    areas = boxes[:, 2] * boxes[:, 3] / 120000
+    aspects = boxes[:, 3] / boxes[:, 2]
+    assert 0.078 < areas.min() < 0.085 and 0.97 < areas.max() <= 1
+    assert 0.74 < aspects.min() < 0.755 and 1.325 < aspects.max() < 1.35
+    ends = boxes[:, :2] + boxes[:, 2:]
+    assert boxes[:, :2].min(0).tolist() == [0, 0] and ends.max(0).tolist() == [300, 400]
+
+
+@given(sides, sides, out_sizes, st.integers(0, 2**32 - 1))
+def test_resized_crop_stays_inside(height, width, out_size, seed):
+    box = random_resized_crop(height, width, out_size, np.random.default_rng(seed))
+    assert box.height > 0 and box.width > 0
+    assert 0 <= box.y and box.y + box.height <= height
+    assert 0 <= box.x and box.x + box.width <= width
+
+
+@given(st.integers(100, 700), st.integers(100, 700), out_sizes, st.integers(0, 2**32 - 1))
+def test_resized_crop_stretches_by_a_third_at_most(height, width, out_size, seed):
+    box = random_resized_crop(height, width, out_size, np.random.default_rng(seed))
+    low, high = (aspect * out_size[1] / out_size[0] for aspect in (3 / 4, 4 / 3))
+    assert (box.width + 0.5) / (box.height - 0.5) >= low and (box.width - 0.5) / (box.height + 0.5) <= high
+
+
+@pytest.mark.parametrize(
+    "size, out_size, box",
+    [
+        ((20, 2000), (224, 224), Box(0, 986, 20, 27)),
+        ((2000, 30), (224, 224), Box(980, 0, 40, 30)),
+        ((20, 2000), (100, 200), Box(0, 973, 20, 53)),
+        ((5000, 1), (100, 1000), Box(2499, 0, 1, 1)),
+    ],
+)
+def test_resized_crop_that_never_fits_is_central(size, out_size, box):
+    assert random_resized_crop(*size, out_size, np.random.default_rng(0)) == box
+
+
+def original_views(frame, num_crops, side):
+    """Its test pipeline: the shorter side resized to `side`, then squares along the other."""
+    height, width, _ = frame.shape
+    if width < height:
+        resized = cv2.resize(frame, (side, int(side * height / width)), interpolation=cv2.INTER_LINEAR)
+    else:
+        resized = cv2.resize(frame, (int(side * width / height), side), interpolation=cv2.INTER_LINEAR)
+    spare = max(resized.shape[:2]) - side
+    starts = (
+        [int(round(spare / 2.0))]
+        if num_crops == 1
+        else [int(k * 1.0 * spare / (num_crops - 1)) for k in range(num_crops)]
+    )
+    if width < height:
+        return [resized[start : start + side] for start in starts]
+    return [resized[:, start : start + side] for start in starts]
+
+
+@pytest.mark.parametrize("num_crops", [1, 2, 3, 5])
+@pytest.mark.parametrize("size", [(256, 340), (340, 256), (240, 320), (200, 201), (128, 128), (500, 220)])
+def test_views_are_the_originals(size, num_crops):
+    frame = smooth_frames(*size)[0]
+    expected = original_views(frame, num_crops, 160)
+    boxes = view_boxes(*size, num_crops, (160, 160))
+    for box, view in zip(boxes, expected, strict=True):
+        got = crop_resize(frame[None], box, (160, 160), antialias=False)[0]
+        # From one pixel of the frame to the next are up to 17 grey levels.
+        assert np.abs(got.astype(int) - view).max() <= 9
+
+
+@given(sides, sides, st.integers(1, 6), out_sizes)
+def test_views_are_where_the_resized_frame_has_them(height, width, num_crops, out_size):
+    boxes = view_boxes(height, width, num_crops, out_size)
+    assert len(boxes) == num_crops
+    scale = max(out_size[0] / height, out_size[1] / width)
+    for k, box in enumerate(boxes):
+        for start, size, side, out_side in zip(box[:2], box[2:], (height, width), out_size, strict=True):
+            assert size > 0 and start >= 0 and start + size <= side
+            share = 0.5 if num_crops == 1 else k / (num_crops - 1)
+            # Both frames are made of whole pixels, and a start in the resized one as well.
+            tolerance = 1 + 2 / scale
+            assert abs(size - out_side / scale) <= tolerance
+            assert abs(start - share * (side - out_side / scale)) <= tolerance
+
+
+def test_views_by_hand():
+    assert view_boxes(224, 298, 3, (224, 224)) == [Box(0, x, 224, 224) for x in (0, 37, 74)]
+    assert view_boxes(224, 299, 1, (224, 224)) == [Box(0, 38, 224, 224)]
+    assert view_boxes(299, 224, 3, (224, 224)) == [Box(y, 0, 224, 224) for y in (0, 37, 75)]
+    assert view_boxes(448, 640, 3, (224, 224)) == [Box(0, x, 448, 448) for x in (0, 96, 192)]
+    assert view_boxes(100, 100, 3, (50, 50)) == [Box(0, 0, 100, 100)] * 3
+    assert view_boxes(200, 400, 2, (50, 200)) == [Box(0, 0, 100, 400), Box(100, 0, 100, 400)]
+    with pytest.raises(ValueError, match="num_crops=0"):
+        view_boxes(100, 100, 0, (50, 50))
+
+
 def smooth_frames(height, width):
     y, x = np.mgrid[:height, :width]
     waves = [128 + 120 * np.sin(x / 9 + c) * np.cos(y / 7) for c in range(3)]
@@ -118,3 +258,14 @@ def test_shrinking_averages_instead_of_skipping():
     stripes[:, :, ::2] = 200
     got = crop_resize(stripes, Box(0, 0, 64, 64), (16, 16))
     np.testing.assert_allclose(got, 100, atol=1)
+
+
+@pytest.mark.parametrize("box", [Box(3, 5, 60, 70), Box(0, 0, 180, 240), Box(10, 20, 128, 192), Box(7, 1, 21, 230)])
+@pytest.mark.parametrize("out_size", [(64, 96), (112, 112), (200, 40)])
+def test_without_antialias_it_is_torchs_interpolation(box, out_size):
+    frames = np.random.default_rng(0).integers(0, 256, (2, 180, 240, 3)).astype(np.uint8)
+    got = crop_resize(frames, box, out_size, antialias=False)
+    cropped = torch.tensor(frames[:, box.y : box.y + box.height, box.x : box.x + box.width])
+    channels_first = cropped.permute(0, 3, 1, 2).float()
+    expected = torch.nn.functional.interpolate(channels_first, size=out_size, mode="bilinear", align_corners=False)
+    np.testing.assert_allclose(got, expected.permute(0, 2, 3, 1), atol=1)

@@ -1,5 +1,6 @@
 """Crop and resize the frames of one clip on the host; flips, colours and masks belong on the device."""
 
+import math
 from typing import NamedTuple
 
 import cv2
@@ -17,6 +18,9 @@ OFFSETS = (
     *((0, 2), (4, 2), (2, 4), (2, 0)),
     *((1, 1), (3, 1), (1, 3), (3, 3)),
 )
+# Of `random_resized_crop`: fractions of the frame's area, and width / height over that of the output.
+AREAS = (0.08, 1.0)
+ASPECTS = (3 / 4, 4 / 3)
 
 
 class Box(NamedTuple):
@@ -54,6 +58,72 @@ def multi_scale_crop(height: int, width: int, out_size: tuple[int, int], rng: np
     return Box(y, x, crop_height, crop_width)
 
 
+def random_resized_crop(height: int, width: int, out_size: tuple[int, int], rng: np.random.Generator) -> Box:
+    """A random crop of 8 % to all of the frame, stretched by up to a third either way: the original's fine-tuning crop.
+
+    After ten crops that do not fit, it is the largest central one with an allowed aspect that is nearest to the
+    frame's.
+
+    Args:
+      height, width: size of the frames.
+      out_size: (height, width) that the crop will be resized to.
+
+    Source: video_transforms.py of the original, `_get_param_spatial_crop`. Its outputs are square; other outputs shift
+    the range of aspects by their own, so that stretching stays within a third.
+    """
+    out_aspect = out_size[1] / out_size[0]
+    low, high = (aspect * out_aspect for aspect in ASPECTS)
+    for _ in range(10):
+        area = rng.uniform(*AREAS) * height * width
+        aspect = math.exp(rng.uniform(math.log(low), math.log(high)))
+        crop_width = round(math.sqrt(area * aspect))
+        crop_height = round(math.sqrt(area / aspect))
+        if 0 < crop_height <= height and 0 < crop_width <= width:
+            y = int(rng.integers(height - crop_height + 1))
+            x = int(rng.integers(width - crop_width + 1))
+            return Box(y, x, crop_height, crop_width)
+    crop_height, crop_width = height, width
+    if width / height < low:
+        crop_height = max(round(width / low), 1)
+    elif width / height > high:
+        crop_width = max(round(height * high), 1)
+    return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
+
+
+def view_boxes(height: int, width: int, num_crops: int, out_size: tuple[int, int]) -> list[Box]:
+    """`num_crops` boxes with the aspect of `out_size`, evenly spread along the side of the frame that has room.
+
+    They go from the left (top) to the right (bottom); a single one is in the middle. Cut out and resized to
+    `out_size`, they are what the original cuts out of the resized frame, but for a shift of up to half a pixel of the
+    original frame.
+
+    Args:
+      height, width: size of the frames.
+      out_size: (height, width) that the crops will be resized to.
+
+    Raises:
+      ValueError: `num_crops` is below 1.
+
+    Source: kinetics.py:137-156 of the original for more crops, functional.py:26-43 and `CenterCrop` in
+    video_transforms.py for one. Its outputs are square.
+    """
+    if num_crops < 1:
+        raise ValueError(f"a clip needs at least one crop, got num_crops={num_crops}")
+    out_height, out_width = out_size
+    if width * out_height < height * out_width:
+        resized_height, resized_width = int(out_width * height / width), out_width
+    else:
+        resized_height, resized_width = out_height, int(out_height * width / height)
+    y_scale, x_scale = height / resized_height, width / resized_width
+    boxes = []
+    for k in range(num_crops):
+        y, x = (_view_start(k, num_crops, spare) for spare in (resized_height - out_height, resized_width - out_width))
+        top, left = round(y * y_scale), round(x * x_scale)
+        bottom, right = round((y + out_height) * y_scale), round((x + out_width) * x_scale)
+        boxes.append(Box(top, left, max(bottom - top, 1), max(right - left, 1)))
+    return boxes
+
+
 def center_crop_box(height: int, width: int, out_size: tuple[int, int], scale: float = 1.0) -> Box:
     """The largest box in the middle of the frame with the aspect of `out_size` = (height, width), times `scale`.
 
@@ -65,14 +135,22 @@ def center_crop_box(height: int, width: int, out_size: tuple[int, int], scale: f
 
 
 def crop_resize(
-    frames: UInt8[np.ndarray, "T H W 3"], box: Box, out_size: tuple[int, int]
+    frames: UInt8[np.ndarray, "T H W 3"], box: Box, out_size: tuple[int, int], antialias: bool = True
 ) -> UInt8[np.ndarray, "T h w 3"]:
-    """Cuts `box` out of every frame and resizes it to `out_size` = (h, w)."""
+    """Cuts `box` out of every frame and resizes it to `out_size` = (h, w).
+
+    Args:
+      antialias: whether a pixel is the mean of all pixels that it stands for, as in the original's pre-training, or
+        lies between its four nearest however many there are, as in its fine-tuning and tests.
+
+    Source: transforms.py of the original for pre-training (Pillow's bilinear filter); video_transforms.py,
+    `random_resized_crop` (torch's `interpolate`) for fine-tuning; functional.py:26-43 (OpenCV's) for tests.
+    """
     out_height, out_width = out_size
-    # The original resizes with Pillow's bilinear filter, which averages over all pixels that it shrinks into
-    # one. INTER_AREA does that too but costs four times INTER_LINEAR, which differs by less than one grey
-    # level on average as long as the sides shrink by less than a fifth.
-    shrinks = box.height * box.width > 1.5 * out_height * out_width
+    # Pillow's bilinear filter averages over all pixels that it shrinks into one. INTER_AREA does that too but
+    # costs four times INTER_LINEAR, which differs by less than one grey level on average as long as the sides
+    # shrink by less than a fifth.
+    shrinks = antialias and box.height * box.width > 1.5 * out_height * out_width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     cropped = frames[:, box.y : box.y + box.height, box.x : box.x + box.width]
     out = np.empty((len(frames), out_height, out_width, 3), np.uint8)
@@ -84,6 +162,11 @@ def crop_resize(
 def _largest_size(height: int, width: int, out_size: tuple[int, int]) -> tuple[float, float]:
     out_height, out_width = out_size
     return min(height, width * out_height / out_width), min(width, height * out_width / out_height)
+
+
+def _view_start(k: int, num_crops: int, spare: int) -> int:
+    """Where crop `k` begins on a side with `spare` pixels to move over; the original's two ways of rounding."""
+    return round(spare / 2) if num_crops == 1 else int(k * (spare / (num_crops - 1)))
 
 
 def _snap(size: int, out_side: int, side: int) -> int:
