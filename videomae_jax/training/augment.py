@@ -44,18 +44,20 @@ def _random_box(key: Key[Array, ""], height: int, width: int, probability: float
 
     The box is the first smaller than the frame of as many as the original tries, all drawn at once.
     """
-    use_key, area_key, aspect_key, y_key, x_key = jax.random.split(key, 5)
-    low, high = (math.log(aspect) for aspect in ERASED_ASPECTS)
-    smallest, largest = (fraction * height * width for fraction in ERASED_AREAS)
-    areas = jax.random.uniform(area_key, (ERASE_TRIES,), minval=smallest, maxval=largest)
-    aspects = jnp.exp(jax.random.uniform(aspect_key, (ERASE_TRIES,), minval=low, maxval=high))
-    box_heights = jnp.round(jnp.sqrt(areas * aspects)).astype(jnp.int32)
-    box_widths = jnp.round(jnp.sqrt(areas / aspects)).astype(jnp.int32)
+    # One call draws everything: each more would take about half a second to compile on a CPU.
+    uniform = jax.random.uniform(key, (3 + 2 * ERASE_TRIES,))
+    (use, y, x), areas, aspects = jnp.split(uniform, [3, 3 + ERASE_TRIES])
+    areas = _between(areas, *ERASED_AREAS) * height * width
+    aspects = jnp.exp(_between(aspects, *map(math.log, ERASED_ASPECTS)))
+    box_heights, box_widths = jnp.round(jnp.sqrt(areas * aspects)), jnp.round(jnp.sqrt(areas / aspects))
     fits = (box_heights < height) & (box_widths < width)
     first = jnp.argmax(fits)
     box_height, box_width = box_heights[first], box_widths[first]
-    y = jax.random.randint(y_key, (), 0, height - box_height + 1)
-    x = jax.random.randint(x_key, (), 0, width - box_width + 1)
+    top, left = jnp.floor(y * (height - box_height + 1)), jnp.floor(x * (width - box_width + 1))
     rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
-    inside = (rows >= y) & (rows < y + box_height) & (columns >= x) & (columns < x + box_width)
-    return inside & fits[first] & jax.random.bernoulli(use_key, probability)
+    inside = (rows >= top) & (rows < top + box_height) & (columns >= left) & (columns < left + box_width)
+    return inside & fits[first] & (use < probability)
+
+
+def _between(uniform: Float[Array, "*shape"], low: float, high: float) -> Float[Array, "*shape"]:
+    return low + (high - low) * uniform
