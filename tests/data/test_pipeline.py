@@ -1,4 +1,8 @@
+import hashlib
 import multiprocessing
+import pickle
+import subprocess
+import sys
 from contextlib import closing
 
 import numpy as np
@@ -178,3 +182,47 @@ def test_batch_must_divide_over_processes(sound_source):
         train(sound_source, 1, process_count=4)
     with pytest.raises(ValueError, match="process_index .* got 2"):
         heldout(sound_source, 4, process_index=2, process_count=2)
+
+
+BATCHES_OF_A_SCRIPT = """
+import hashlib, pickle, sys
+from contextlib import closing
+from videomae_jax.data.clips import PretrainingClips
+from videomae_jax.data.pipeline import train_batches
+
+if __name__ == "__main__":
+    source, start_step, process = pickle.load(open(sys.argv[1], "rb")), int(sys.argv[2]), int(sys.argv[3])
+    clips = PretrainingClips(num_frames=4, stride=2, views=1, image_size=(16, 24))
+    steps = dict(start_step=start_step, stop_step=12, batch_size=6)
+    share = dict(process_index=process, process_count=2)
+    with closing(train_batches(source, clips, seed=5, workers=2, **steps, **share)) as batches:
+        for batch in batches:
+            print(*batch["sample"], hashlib.sha256(batch["video"].tobytes()).hexdigest(), flush=True)
+"""
+
+
+def test_killed_and_resumed_processes_share_the_data_as_undisturbed_ones(source_with_broken, tmp_path):
+    (tmp_path / "source.pickle").write_bytes(pickle.dumps(source_with_broken))
+    (tmp_path / "script.py").write_text(BATCHES_OF_A_SCRIPT)
+
+    def start(step, process):
+        command = [sys.executable, tmp_path / "script.py", tmp_path / "source.pickle", str(step), str(process)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    lines = [[], []]
+    for process in (0, 1):
+        with start(0, process) as running:
+            lines[process] = [running.stdout.readline() for _ in range(4 + process)]
+            running.kill()
+    resumed = [start(len(lines[process]), process) for process in (0, 1)]
+    for process, running in enumerate(resumed):
+        lines[process] += running.communicate()[0].splitlines(keepends=True)
+        assert running.returncode == 0
+
+    whole = train(source_with_broken, 12)
+    for process in (0, 1):
+        shares = [
+            (*batch["sample"][process::2], hashlib.sha256(batch["video"][process::2].tobytes()).hexdigest())
+            for batch in whole
+        ]
+        assert [line.split() for line in lines[process]] == [list(map(str, share)) for share in shares]

@@ -15,7 +15,7 @@ from videomae_jax.data.transforms import (
     crop_resize,
     multi_scale_crop,
     random_resized_crop,
-    view_boxes,
+    view_crops,
 )
 
 sides = st.integers(8, 700)
@@ -196,37 +196,34 @@ def original_views(frame, num_crops, side):
 def test_views_are_the_originals(size, num_crops):
     frame = smooth_frames(*size)[0]
     expected = original_views(frame, num_crops, 160)
-    boxes = view_boxes(*size, num_crops, (160, 160))
-    for box, view in zip(boxes, expected, strict=True):
-        got = crop_resize(frame[None], box, (160, 160), antialias=False)[0]
-        # From one pixel of the frame to the next are up to 17 grey levels.
-        assert np.abs(got.astype(int) - view).max() <= 9
+    np.testing.assert_array_equal(view_crops(frame, num_crops, (160, 160)), expected)
 
 
 @given(sides, sides, st.integers(1, 6), out_sizes)
-def test_views_are_where_the_resized_frame_has_them(height, width, num_crops, out_size):
-    boxes = view_boxes(height, width, num_crops, out_size)
-    assert len(boxes) == num_crops
+def test_views_span_the_frame(height, width, num_crops, out_size):
+    y, x = np.mgrid[:height, :width]
+    frame = np.stack([255 * y // height, 255 * x // width, 0 * x], -1).astype(np.uint8)
+    crops = view_crops(frame, num_crops, out_size).astype(int)
+    assert crops.shape == (num_crops, *out_size, 3)
     scale = max(out_size[0] / height, out_size[1] / width)
-    for k, box in enumerate(boxes):
-        for start, size, side, out_side in zip(box[:2], box[2:], (height, width), out_size, strict=True):
-            assert size > 0 and start >= 0 and start + size <= side
-            share = 0.5 if num_crops == 1 else k / (num_crops - 1)
-            # Both frames are made of whole pixels, and a start in the resized one as well.
-            tolerance = 1 + 2 / scale
-            assert abs(size - out_side / scale) <= tolerance
-            assert abs(start - share * (side - out_side / scale)) <= tolerance
+    for channel, side, out_side in ((0, height, out_size[0]), (1, width, out_size[1])):
+        seen = crops[..., channel].mean((1, 2))
+        room = 255 * (1 - out_side / (scale * side))  # grey levels that a crop can move over
+        places = np.full(1, 0.5) if num_crops == 1 else np.linspace(0, 1, num_crops)
+        # Pixels are whole, of the frame and of the resized one, and so are grey levels.
+        tolerance = 1.5 + 255 * (1.5 / side + 1 / (scale * side))
+        np.testing.assert_allclose(seen, 127 + room * (places - 0.5), atol=tolerance)
 
 
 def test_views_by_hand():
-    assert view_boxes(224, 298, 3, (224, 224)) == [Box(0, x, 224, 224) for x in (0, 37, 74)]
-    assert view_boxes(224, 299, 1, (224, 224)) == [Box(0, 38, 224, 224)]
-    assert view_boxes(299, 224, 3, (224, 224)) == [Box(y, 0, 224, 224) for y in (0, 37, 75)]
-    assert view_boxes(448, 640, 3, (224, 224)) == [Box(0, x, 448, 448) for x in (0, 96, 192)]
-    assert view_boxes(100, 100, 3, (50, 50)) == [Box(0, 0, 100, 100)] * 3
-    assert view_boxes(200, 400, 2, (50, 200)) == [Box(0, 0, 100, 400), Box(100, 0, 100, 400)]
+    columns = np.broadcast_to(np.arange(240, dtype=np.uint8)[None, :, None], (200, 240, 3))
+    assert view_crops(columns, 3, (200, 200))[:, 0, 0, 0].tolist() == [0, 20, 40]
+    assert view_crops(columns, 1, (200, 200))[:, 0, 0, 0].tolist() == [20]
+    assert view_crops(columns.swapaxes(0, 1), 2, (200, 200))[:, 0, 0, 0].tolist() == [0, 40]
+    square = view_crops(columns[:, :200], 3, (200, 200))
+    assert np.array_equal(square, [columns[:, :200]] * 3)
     with pytest.raises(ValueError, match="num_crops=0"):
-        view_boxes(100, 100, 0, (50, 50))
+        view_crops(columns, 0, (50, 50))
 
 
 def smooth_frames(height, width):

@@ -4,11 +4,19 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from einops import rearrange
 from jaxtyping import UInt8
 
 from videomae_jax.data.frames import Frames
-from videomae_jax.data.sampling import center_clip, random_clip
-from videomae_jax.data.transforms import center_crop_box, crop_resize, multi_scale_crop
+from videomae_jax.data.randaugment import RandAugment
+from videomae_jax.data.sampling import center_clip, dense_clip, dense_views, random_clip, uniform_clip, uniform_views
+from videomae_jax.data.transforms import (
+    center_crop_box,
+    crop_resize,
+    multi_scale_crop,
+    random_resized_crop,
+    view_crops,
+)
 
 
 class Clips(Protocol):
@@ -79,3 +87,76 @@ class CenterClip:
         frames = video.read(center_clip(video.num_frames, self.num_frames, stride or self.stride))
         _, height, width, _ = frames.shape
         return crop_resize(frames, center_crop_box(height, width, self.image_size), self.image_size)[None]
+
+
+@dataclass(frozen=True)
+class FinetuningClips:
+    """A random clip, distorted and cropped at random for each view.
+
+    Attributes:
+      num_frames: T.
+      stride: video frames from one frame of the clip to the next; None for clips of the whole video (SSv2).
+      views: S ways to distort and crop the same decoded frames (repeated augmentation).
+      image_size: (H, W).
+      distort: what happens to the frames before they are cropped; None for nothing.
+    """
+
+    num_frames: int
+    stride: int | None
+    views: int
+    image_size: tuple[int, int]
+    distort: RandAugment | None
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        return self.views, self.num_frames, *self.image_size, 3
+
+    def __call__(self, video: Frames, stride: int | None, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
+        stride = stride or self.stride
+        if stride is None:
+            indices = uniform_clip(video.num_frames, self.num_frames, rng)
+        else:
+            indices = dense_clip(video.num_frames, self.num_frames, stride, rng)
+        frames = video.read(indices)
+        return np.stack([self._view(frames, rng) for _ in range(self.views)])
+
+    def _view(self, frames: UInt8[np.ndarray, "T h w 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "T H W 3"]:
+        if self.distort is not None:
+            frames = self.distort(frames, rng)
+        box = random_resized_crop(*frames.shape[1:3], self.image_size, rng)
+        return crop_resize(frames, box, self.image_size, antialias=False)
+
+
+@dataclass(frozen=True)
+class MultiViewClips:
+    """All the clips and crops of a video that a test averages over. Nothing is random.
+
+    A frame that several clips share is decoded and resized once, and no more than one is held at its own size.
+
+    Attributes:
+      num_frames, stride, image_size: as in `FinetuningClips`.
+      segments: clips over the video, in time.
+      crops: of each clip, along the frames' longer side. S = segments * crops, crops of one clip side by side.
+    """
+
+    num_frames: int
+    stride: int | None
+    segments: int
+    crops: int
+    image_size: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int]:
+        return self.segments * self.crops, self.num_frames, *self.image_size, 3
+
+    def __call__(
+        self, video: Frames, stride: int | None, rng: np.random.Generator | None = None
+    ) -> UInt8[np.ndarray, "S T H W 3"]:
+        stride = stride or self.stride
+        if stride is None:
+            indices = uniform_views(video.num_frames, self.num_frames, self.segments)
+        else:
+            indices = dense_views(video.num_frames, self.num_frames, stride, self.segments)
+        needed, places = np.unique(indices, return_inverse=True)  # places [segments T]
+        crops = np.stack([view_crops(frame, self.crops, self.image_size) for frame in video.frames(needed.tolist())])
+        return rearrange(crops[places], "segments T crops H W C -> (segments crops) T H W C")

@@ -24,7 +24,7 @@ MAX_MAGNITUDE = 10.0
 FILL = (128, 128, 128)  # what comes into view where a frame is moved
 LEVELS = np.arange(256)
 
-Frames = UInt8[np.ndarray, "T H W 3"]
+Clip = UInt8[np.ndarray, "T H W 3"]
 # A table gives each grey level a new one.
 Table = UInt8[np.ndarray, "256"]
 TablePerFrame = UInt8[np.ndarray, "T 256"]
@@ -42,7 +42,7 @@ class Operation(NamedTuple):
     magnitude: float
     sign: int
 
-    def __call__(self, frames: Frames) -> Frames:
+    def __call__(self, frames: Clip) -> Clip:
         """Changes all frames alike; the given ones stay as they are."""
         return _FUNCTIONS[self.name](frames, self.magnitude / MAX_MAGNITUDE, self.sign)
 
@@ -114,7 +114,7 @@ class RandAugment:
             numbers[key] = int(number) if key == "n" else float(number)
         return cls(numbers["m"], numbers["n"], numbers["mstd"], operations=operations)
 
-    def __call__(self, frames: Frames, rng: np.random.Generator) -> Frames:
+    def __call__(self, frames: Clip, rng: np.random.Generator) -> Clip:
         """The augmented clip; the given one where no operation is applied."""
         for operation in self.draw(rng):
             frames = operation(frames)
@@ -131,7 +131,7 @@ class RandAugment:
         return drawn
 
 
-def _autocontrast(frames: Frames, strength: float, sign: int) -> Frames:
+def _autocontrast(frames: Clip, strength: float, sign: int) -> Clip:
     rows = frames.reshape(len(frames), frames.shape[1], -1)  # whole rows are faster to compare than pixels
     low, high = (
         extreme(extreme(rows, 1).reshape(len(frames), -1, 3), 1)[:, None].astype(float) for extreme in (np.min, np.max)
@@ -142,7 +142,7 @@ def _autocontrast(frames: Frames, strength: float, sign: int) -> Frames:
     return _look_up_per_channel(frames, np.clip(LEVELS[:, None] * scale + offset, 0, 255).astype(np.uint8))
 
 
-def _equalize(frames: Frames, strength: float, sign: int) -> Frames:
+def _equalize(frames: Clip, strength: float, sign: int) -> Clip:
     counts = np.array([[cv2.calcHist([frame], [c], None, [256], [0, 256]) for c in range(3)] for frame in frames])
     counts = counts.reshape(-1, 256).astype(np.int64)  # [T*3 256]
     brightest = 255 - np.argmax(counts[:, ::-1] > 0, 1, keepdims=True)
@@ -153,43 +153,43 @@ def _equalize(frames: Frames, strength: float, sign: int) -> Frames:
     return _look_up_per_channel(frames, tables.reshape(-1, 3, 256).swapaxes(1, 2))
 
 
-def _invert(frames: Frames, strength: float, sign: int) -> Frames:
+def _invert(frames: Clip, strength: float, sign: int) -> Clip:
     return _look_up(frames, (255 - LEVELS).astype(np.uint8))
 
 
-def _posterize(frames: Frames, strength: float, sign: int) -> Frames:
+def _posterize(frames: Clip, strength: float, sign: int) -> Clip:
     """Keeps the 4 to 0 highest bits; newer Pillows refuse to keep none, which is black."""
     kept_bits = 4 - int(strength * 4)
     return _look_up(frames, (LEVELS >> (8 - kept_bits) << (8 - kept_bits)).astype(np.uint8))
 
 
-def _solarize(frames: Frames, strength: float, sign: int) -> Frames:
+def _solarize(frames: Clip, strength: float, sign: int) -> Clip:
     """Inverts levels of at least 256 down to 0."""
     threshold = 256 - int(strength * 256)
     return _look_up(frames, np.where(LEVELS < threshold, LEVELS, 255 - LEVELS).astype(np.uint8))
 
 
-def _solarize_add(frames: Frames, strength: float, sign: int) -> Frames:
+def _solarize_add(frames: Clip, strength: float, sign: int) -> Clip:
     """Adds up to 110 to levels below 128."""
     return _look_up(frames, np.where(LEVELS < 128, LEVELS + int(strength * 110), LEVELS).astype(np.uint8))
 
 
-def _color(frames: Frames, strength: float, sign: int) -> Frames:
+def _color(frames: Clip, strength: float, sign: int) -> Clip:
     grey = cv2.cvtColor(_grey(frames), cv2.COLOR_GRAY2RGB)
     return _blend(grey.reshape(frames.shape), frames, _factor(strength, sign))
 
 
-def _contrast(frames: Frames, strength: float, sign: int) -> Frames:
+def _contrast(frames: Clip, strength: float, sign: int) -> Clip:
     means = _grey(frames).reshape(len(frames), -1).mean(1)
     tables = [_blend_table(int(mean + 0.5), _factor(strength, sign)) for mean in means]
     return _look_up_per_frame(frames, np.stack(tables))
 
 
-def _brightness(frames: Frames, strength: float, sign: int) -> Frames:
+def _brightness(frames: Clip, strength: float, sign: int) -> Clip:
     return _look_up(frames, _blend_table(0, _factor(strength, sign)))
 
 
-def _sharpness(frames: Frames, strength: float, sign: int) -> Frames:
+def _sharpness(frames: Clip, strength: float, sign: int) -> Clip:
     kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]], np.float32) / 13
     # All frames in one picture; the rows in which neighbours meet are borders, and Pillow leaves borders as they are.
     smooth = cv2.filter2D(frames.reshape(-1, *frames.shape[2:]), -1, kernel).reshape(frames.shape)
@@ -198,28 +198,28 @@ def _sharpness(frames: Frames, strength: float, sign: int) -> Frames:
     return _blend(smooth, frames, _factor(strength, sign))
 
 
-def _rotate(frames: Frames, strength: float, sign: int) -> Frames:
+def _rotate(frames: Clip, strength: float, sign: int) -> Clip:
     angle = sign * strength * 30  # degrees
     return _picture_by_picture(frames, lambda picture: picture.rotate(angle, Image.BICUBIC, fillcolor=FILL))
 
 
-def _shear_x(frames: Frames, strength: float, sign: int) -> Frames:
+def _shear_x(frames: Clip, strength: float, sign: int) -> Clip:
     return _affine(frames, (1, sign * strength * 0.3, 0, 0, 1, 0))
 
 
-def _shear_y(frames: Frames, strength: float, sign: int) -> Frames:
+def _shear_y(frames: Clip, strength: float, sign: int) -> Clip:
     return _affine(frames, (1, 0, 0, sign * strength * 0.3, 1, 0))
 
 
-def _translate_x(frames: Frames, strength: float, sign: int) -> Frames:
+def _translate_x(frames: Clip, strength: float, sign: int) -> Clip:
     return _affine(frames, (1, 0, sign * strength * 0.45 * frames.shape[2], 0, 1, 0))
 
 
-def _translate_y(frames: Frames, strength: float, sign: int) -> Frames:
+def _translate_y(frames: Clip, strength: float, sign: int) -> Clip:
     return _affine(frames, (1, 0, 0, 0, 1, sign * strength * 0.45 * frames.shape[1]))
 
 
-_FUNCTIONS: dict[str, Callable[[Frames, float, int], Frames]] = {
+_FUNCTIONS: dict[str, Callable[[Clip, float, int], Clip]] = {
     "autocontrast": _autocontrast,
     "equalize": _equalize,
     "invert": _invert,
@@ -243,15 +243,15 @@ def _factor(strength: float, sign: int) -> float:
     return 1 + sign * (strength * 0.9)
 
 
-def _look_up(frames: Frames, table: Table) -> Frames:
+def _look_up(frames: Clip, table: Table) -> Clip:
     return cv2.LUT(frames.reshape(len(frames), -1), table).reshape(frames.shape)
 
 
-def _look_up_per_frame(frames: Frames, tables: TablePerFrame) -> Frames:
+def _look_up_per_frame(frames: Clip, tables: TablePerFrame) -> Clip:
     return np.concatenate([_look_up(frame[None], table) for frame, table in zip(frames, tables, strict=True)])
 
 
-def _look_up_per_channel(frames: Frames, tables: TablePerChannel) -> Frames:
+def _look_up_per_channel(frames: Clip, tables: TablePerChannel) -> Clip:
     return np.stack([cv2.LUT(frame, table[None]) for frame, table in zip(frames, tables, strict=True)])
 
 
@@ -268,17 +268,17 @@ def _blend_table(zero: int, factor: float) -> Table:
     return _blend(np.full_like(levels, zero), levels, factor)[0]
 
 
-def _grey(frames: Frames) -> UInt8[np.ndarray, "T*H W"]:
+def _grey(frames: Clip) -> UInt8[np.ndarray, "T*H W"]:
     """All frames below each other in Pillow's grey."""
     return np.asarray(Image.fromarray(frames.reshape(-1, *frames.shape[2:])).convert("L"))
 
 
-def _affine(frames: Frames, matrix: tuple[float, ...]) -> Frames:
+def _affine(frames: Clip, matrix: tuple[float, ...]) -> Clip:
     """Moves pixels; `matrix` leads from where (x, y) they are seen to where they come from."""
     return _picture_by_picture(
         frames, lambda picture: picture.transform(picture.size, Image.AFFINE, matrix, Image.BICUBIC, fillcolor=FILL)
     )
 
 
-def _picture_by_picture(frames: Frames, change: Callable[[Image.Image], Image.Image]) -> Frames:
+def _picture_by_picture(frames: Clip, change: Callable[[Image.Image], Image.Image]) -> Clip:
     return np.stack([np.asarray(change(Image.fromarray(frame))) for frame in frames])

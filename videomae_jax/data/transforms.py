@@ -90,16 +90,12 @@ def random_resized_crop(height: int, width: int, out_size: tuple[int, int], rng:
     return Box((height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width)
 
 
-def view_boxes(height: int, width: int, num_crops: int, out_size: tuple[int, int]) -> list[Box]:
-    """`num_crops` boxes with the aspect of `out_size`, evenly spread along the side of the frame that has room.
+def view_crops(
+    frame: UInt8[np.ndarray, "H W 3"], num_crops: int, out_size: tuple[int, int]
+) -> UInt8[np.ndarray, "crops h w 3"]:
+    """The frame resized until it just covers `out_size` = (h, w), and cut where the longer side has room.
 
-    They go from the left (top) to the right (bottom); a single one is in the middle. Cut out and resized to
-    `out_size`, they are what the original cuts out of the resized frame, but for a shift of up to half a pixel of the
-    original frame.
-
-    Args:
-      height, width: size of the frames.
-      out_size: (height, width) that the crops will be resized to.
+    The crops are evenly spread from the left (top) to the right (bottom); a single one is in the middle.
 
     Raises:
       ValueError: `num_crops` is below 1.
@@ -109,19 +105,18 @@ def view_boxes(height: int, width: int, num_crops: int, out_size: tuple[int, int
     """
     if num_crops < 1:
         raise ValueError(f"a clip needs at least one crop, got num_crops={num_crops}")
-    out_height, out_width = out_size
+    (height, width, _), (out_height, out_width) = frame.shape, out_size
     if width * out_height < height * out_width:
         resized_height, resized_width = int(out_width * height / width), out_width
     else:
         resized_height, resized_width = out_height, int(out_height * width / height)
-    y_scale, x_scale = height / resized_height, width / resized_width
-    boxes = []
+    resized = cv2.resize(frame, (resized_width, resized_height), interpolation=cv2.INTER_LINEAR)
+    spare_height, spare_width = resized_height - out_height, resized_width - out_width
+    crops = []
     for k in range(num_crops):
-        y, x = (_view_start(k, num_crops, spare) for spare in (resized_height - out_height, resized_width - out_width))
-        top, left = round(y * y_scale), round(x * x_scale)
-        bottom, right = round((y + out_height) * y_scale), round((x + out_width) * x_scale)
-        boxes.append(Box(top, left, max(bottom - top, 1), max(right - left, 1)))
-    return boxes
+        y, x = (_view_start(k, num_crops, spare) for spare in (spare_height, spare_width))
+        crops.append(resized[y : y + out_height, x : x + out_width])
+    return np.stack(crops)
 
 
 def center_crop_box(height: int, width: int, out_size: tuple[int, int], scale: float = 1.0) -> Box:
