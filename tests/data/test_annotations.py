@@ -3,6 +3,8 @@
 import json
 import warnings
 
+import cv2
+import numpy as np
 import pytest
 
 from videomae_jax.data.sources import open_source
@@ -156,6 +158,18 @@ def test_ssv2(tmp_path, annotation, labels, videos):
         ("78687.webm", "Pushing something from left to right"),
         ("42326.mp4", "Approaching something with your camera"),
     ]
+
+
+def test_ssv2_as_folders_of_pictures(tmp_path):
+    for video in ("78687", "42326"):
+        for number in (1, 2, 3):
+            picture = tmp_path / "20bn-something-something-v2" / video / f"img_{number:05}.png"
+            write(picture)
+            cv2.imwrite(str(picture), np.zeros((4, 4, 3), np.uint8))
+    write(tmp_path / "labels.json", json.dumps(SSV2_CLASSES))
+    source = open_source(write(tmp_path / "train.json", json.dumps(SSV2_TRAIN)))
+    assert [source.open(index)[0].num_frames for index in (0, 1)] == [3, 3]
+    assert [source.open(index)[1] for index in (0, 1)] == [1, 0]
 
 
 def test_ssv2_test_set_has_no_labels(tmp_path):
