@@ -116,10 +116,10 @@ def crop_statistics(boxes, height, width):
     """What two ways to draw crops are compared by: [crops values]."""
     y, x, h, w = np.array(boxes, float).T
     rooms = [start / np.maximum(side - size, 1) for start, side, size in ((y, height, h), (x, width, w))]
-    return np.stack([h * w / (height * width), np.log(w / h), *rooms], -1)
+    return np.stack([h * w / (height * width), np.log(w / h), h, w, *rooms], -1)
 
 
-@pytest.mark.parametrize("size", [(256, 340), (340, 256), (100, 480)])
+@pytest.mark.parametrize("size", [(256, 340), (340, 256), (100, 480), (6, 7)])
 def test_resized_crops_are_distributed_as_the_originals(size):
     rng = np.random.default_rng(0)
     got = crop_statistics([random_resized_crop(*size, (224, 224), rng) for _ in range(8000)], *size)

@@ -49,28 +49,35 @@ def original_box(height, width, rng):
             return int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1)), h, w
 
 
-@pytest.mark.parametrize("size", [(48, 48), (32, 80)])
+@pytest.mark.parametrize("size", [(48, 48), (32, 80), (10, 14)])
 def test_erased_boxes_are_distributed_as_the_originals(size):
     height, width = size
     rng = np.random.default_rng(0)
     boxes = np.array(list(erased_boxes(*size, 4000, 1.0)), float)
-    assert len(boxes) == 4000
     expected_boxes = np.array([original_box(*size, rng) for _ in range(4000)], float)
+    assert boxes.shape == expected_boxes.shape
 
     def statistics(boxes):
         y, x, h, w = boxes.T
-        return h * w / (height * width), np.log(h / w), y, x, y / (height - h), x / (width - w), h, w
+        return np.stack([h * w, np.log(h / w), y / (height - h), x / (width - w), y, x, h, w, y + h, x + w])
 
-    for values, expected in zip(statistics(boxes), statistics(expected_boxes), strict=True):
-        levels = np.quantile(expected, np.linspace(0, 1, 21))
-        shares = (np.mean(v[:, None] <= levels, 0) for v in (values, expected))
-        # Five standard errors of the difference of two shares of 4000.
+    got, expected = statistics(boxes), statistics(expected_boxes)
+    # Five standard errors of the difference of two correlations, or of two shares, of 4000.
+    np.testing.assert_allclose(np.corrcoef(got), np.corrcoef(expected), atol=5 * math.sqrt(2 / 4000))
+    for values, expected_values in zip(got, expected, strict=True):
+        levels = np.quantile(expected_values, np.linspace(0, 1, 21))
+        shares = (np.mean(v[:, None] <= levels, 0) for v in (values, expected_values))
         np.testing.assert_allclose(*shares, atol=5 * math.sqrt(0.5 / 4000))
-        assert abs(values.min() - expected.min()) <= 0.05 * np.ptp(expected)
-        assert abs(values.max() - expected.max()) <= 0.05 * np.ptp(expected)
     y, x, h, w = boxes.T
     assert h.max() < height and w.max() < width
     assert y.min() == 0 and (y + h).max() == height and x.min() == 0 and (x + w).max() == width
+
+
+def test_erased_boxes_reach_their_limits():
+    _, _, h, w = np.array(list(erased_boxes(160, 160, 600, 1.0))).T
+    areas, aspects = h * w / 160**2, (h / w)[h * w > 0.15 * 160**2]
+    assert 0.0185 < areas.min() < 0.0225 and 0.32 < areas.max() < 0.34
+    assert 0.29 < aspects.min() < 0.315 and 3.2 < aspects.max() < 3.45
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.25, 0.6])

@@ -18,7 +18,8 @@ OFFSETS = (
     *((0, 2), (4, 2), (2, 4), (2, 0)),
     *((1, 1), (3, 1), (1, 3), (3, 3)),
 )
-# Of `random_resized_crop`: fractions of the frame's area, and width / height over that of the output.
+# Of `random_resized_crop`: fractions of the frame's area, and width / height over that of the output (the original
+# writes 1.3333).
 AREAS = (0.08, 1.0)
 ASPECTS = (3 / 4, 4 / 3)
 
@@ -61,8 +62,7 @@ def multi_scale_crop(height: int, width: int, out_size: tuple[int, int], rng: np
 def random_resized_crop(height: int, width: int, out_size: tuple[int, int], rng: np.random.Generator) -> Box:
     """A random crop of 8 % to all of the frame, stretched by up to a third either way: the original's fine-tuning crop.
 
-    After ten crops that do not fit, it is the largest central one with an allowed aspect that is nearest to the
-    frame's.
+    Where none of ten fits into the frame, it is the largest central one that is not stretched more.
 
     Args:
       height, width: size of the frames.
