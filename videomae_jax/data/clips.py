@@ -1,16 +1,18 @@
 """From an open video to the clips that a model gets: which frames, which crops. Picklable: workers run them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from einops import rearrange
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 
-from videomae_jax.data.frames import Frames
+from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.randaugment import RandAugment
 from videomae_jax.data.sampling import center_clip, dense_clip, dense_views, random_clip, uniform_clip, uniform_views
 from videomae_jax.data.transforms import (
+    Box,
     center_crop_box,
     crop_resize,
     multi_scale_crop,
@@ -59,10 +61,12 @@ class PretrainingClips:
         return self.views, self.num_frames, *self.image_size, 3
 
     def __call__(self, video: Frames, stride: int | None, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
-        frames = video.read(random_clip(video.num_frames, self.num_frames, stride or self.stride, rng))
-        _, height, width, _ = frames.shape
-        boxes = [multi_scale_crop(height, width, self.image_size, rng) for _ in range(self.views)]
-        return np.stack([crop_resize(frames, box, self.image_size) for box in boxes])
+        indices = random_clip(video.num_frames, self.num_frames, stride or self.stride, rng)
+
+        def draw(height: int, width: int) -> list[Box]:
+            return [multi_scale_crop(height, width, self.image_size, rng) for _ in range(self.views)]
+
+        return _crop_each(video, indices, draw, self.image_size)
 
 
 @dataclass(frozen=True)
@@ -84,9 +88,8 @@ class CenterClip:
     def __call__(
         self, video: Frames, stride: int | None, rng: np.random.Generator | None = None
     ) -> UInt8[np.ndarray, "1 T H W 3"]:
-        frames = video.read(center_clip(video.num_frames, self.num_frames, stride or self.stride))
-        _, height, width, _ = frames.shape
-        return crop_resize(frames, center_crop_box(height, width, self.image_size), self.image_size)[None]
+        indices = center_clip(video.num_frames, self.num_frames, stride or self.stride)
+        return _crop_each(video, indices, lambda *size: [center_crop_box(*size, self.image_size)], self.image_size)
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,7 @@ class FinetuningClips:
         if self.distort is not None:
             frames = self.distort(frames, rng)
         box = random_resized_crop(*frames.shape[1:3], self.image_size, rng)
-        return crop_resize(frames, box, self.image_size, antialias=False)
+        return np.stack([crop_resize(frame, box, self.image_size, antialias=False) for frame in frames])
 
 
 @dataclass(frozen=True)
@@ -160,3 +163,23 @@ class MultiViewClips:
         needed, places = np.unique(indices, return_inverse=True)  # places [segments T]
         crops = np.stack([view_crops(frame, self.crops, self.image_size) for frame in video.frames(needed.tolist())])
         return rearrange(crops[places], "segments T crops H W C -> (segments crops) T H W C")
+
+
+def _crop_each(
+    video: Frames,
+    indices: Int64[np.ndarray, "T"],
+    draw: Callable[[int, int], list[Box]],
+    image_size: tuple[int, int],
+) -> UInt8[np.ndarray, "S T H W 3"]:
+    """Cuts boxes, drawn for a height and a width, out of every frame when it is decoded, and keeps nothing else."""
+    needed, places = np.unique(indices, return_inverse=True)
+    for position, frame in enumerate(video.frames(needed.tolist())):
+        if position == 0:
+            size = frame.shape
+            boxes = draw(*size[:2])
+            clips = np.empty((len(boxes), len(needed), *image_size, 3), np.uint8)
+        elif frame.shape != size:
+            raise VideoReadError(video.path, "its frames change size on the way")
+        for box, clip in zip(boxes, clips, strict=True):
+            crop_resize(frame, box, image_size, out=clip[position])
+    return clips if len(needed) == len(indices) else clips[:, places]

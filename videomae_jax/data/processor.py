@@ -298,7 +298,7 @@ class VideoMAEImageProcessor:
                     f"{frame.dtype} with {frame.shape[-1]}. resize_backend='pil' takes others."
                 )
             box = center_crop_box(*frame.shape[:2], out_size, scale=min(out_size) / self.size["shortest_edge"])
-            return crop_resize(frame[None], box, out_size)[0]
+            return crop_resize(frame, box, out_size)
         if self.do_resize:
             frame = resize(frame, resized_size(*frame.shape[:2], self.size), self.resample)
         return center_crop(frame, out_size) if self.do_center_crop else frame

@@ -130,13 +130,19 @@ def center_crop_box(height: int, width: int, out_size: tuple[int, int], scale: f
 
 
 def crop_resize(
-    frames: UInt8[np.ndarray, "T H W 3"], box: Box, out_size: tuple[int, int], antialias: bool = True
-) -> UInt8[np.ndarray, "T h w 3"]:
-    """Cuts `box` out of every frame and resizes it to `out_size` = (h, w).
+    frame: UInt8[np.ndarray, "H W 3"],
+    box: Box,
+    out_size: tuple[int, int],
+    *,
+    antialias: bool = True,
+    out: UInt8[np.ndarray, "h w 3"] | None = None,
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Cuts `box` out of a frame and resizes it to `out_size` = (h, w).
 
     Args:
       antialias: whether a pixel is the mean of all pixels that it stands for, as in the original's pre-training, or
         lies between its four nearest however many there are, as in its fine-tuning and tests.
+      out: where to put it; None for a new array.
 
     Source: transforms.py of the original for pre-training (Pillow's bilinear filter); video_transforms.py,
     `random_resized_crop` (torch's `interpolate`) for fine-tuning; functional.py:26-43 (OpenCV's) for tests.
@@ -147,11 +153,8 @@ def crop_resize(
     # shrink by less than a fifth.
     shrinks = antialias and box.height * box.width > 1.5 * out_height * out_width
     interpolation = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    cropped = frames[:, box.y : box.y + box.height, box.x : box.x + box.width]
-    out = np.empty((len(frames), out_height, out_width, 3), np.uint8)
-    for frame, out_frame in zip(cropped, out, strict=True):
-        cv2.resize(frame, (out_width, out_height), dst=out_frame, interpolation=interpolation)
-    return out
+    cropped = frame[box.y : box.y + box.height, box.x : box.x + box.width]
+    return cv2.resize(cropped, (out_width, out_height), dst=out, interpolation=interpolation)
 
 
 def _largest_size(height: int, width: int, out_size: tuple[int, int]) -> tuple[float, float]:
