@@ -62,14 +62,72 @@ def test_a_seek_gives_the_same_pixels_as_decoding_everything(tmp_path, encode):
         np.testing.assert_array_equal(read_video(tmp_path / "a.mp4", [index])[0], everything[index])
 
 
-def test_decodes_only_from_key_frame_to_last_wanted(tmp_path, encode, monkeypatch):
-    encode(tmp_path / "a.mp4", counter_frames(40), g="10", bf="0", sc_threshold="0", tune="zerolatency")
-    decoded = []
+@pytest.fixture
+def decoded(monkeypatch) -> list[int]:
+    """Timestamps of the frames that the decoder gives out."""
+    timestamps, decode = [], VideoFile._decode
+
+    def listening(self, packets):
+        for frame in decode(self, packets):
+            timestamps.append(frame.pts)
+            yield frame
+
+    monkeypatch.setattr(VideoFile, "_decode", listening)
+    return timestamps
+
+
+@pytest.mark.parametrize(
+    ("options", "wanted", "needed"),
+    [
+        # Every frame refers to the one before. The decoder holds some back, and gives them out without those after 25.
+        ({"bf": "0"}, [23, 25], [20, 21, 22, 23, 24, 25]),
+        # I20 P22 P24 P26 P28 P29 and between them B-frames, which nobody refers to.
+        ({"bf": "1", "b_strategy": "0"}, [23, 24], [20, 22, 23, 24]),
+        ({"bf": "1", "b_strategy": "0"}, [25], [20, 22, 24, 25]),
+        ({"bf": "1", "b_strategy": "0"}, [3, 17], [0, 2, 3, 4, 6, 8, 9, 10, 12, 14, 16, 17]),
+    ],
+)
+def test_decodes_only_what_wanted_frames_need(tmp_path, encode, decoded, options, wanted, needed):
+    encode(tmp_path / "a.mp4", counter_frames(40), g="10", sc_threshold="0", **options)
     with VideoFile(tmp_path / "a.mp4") as video:
-        decode = video._decode
-        monkeypatch.setattr(video, "_decode", lambda: (decoded.append(frame) or frame for frame in decode()))
-        video.read([23, 25])
-    assert len(decoded) == 6  # frames 20 to 25
+        assert frame_numbers(video.read(wanted)) == wanted
+        numbers = np.searchsorted(video._timestamps, decoded).tolist()
+    assert numbers == needed
+
+
+SAME_PIXELS = {
+    "pyramid.mp4": ("libx264", {"bf": "3", "x264-params": "b-pyramid=normal:b-adapt=0:scenecut=0"}),
+    "strict_pyramid.mkv": ("libx264", {"bf": "3", "x264-params": "b-pyramid=strict:b-adapt=0:ref=4"}),
+    "flat.ts": ("libx264", {"bf": "2", "x264-params": "b-pyramid=none:b-adapt=0"}),
+    "interlaced.mp4": ("libx264", {"bf": "2", "x264-params": "tff=1"}),
+    "open_gops.mp4": ("libx264", {"bf": "3", "x264-params": "open-gop=1:scenecut=0"}),
+    "asp.mp4": ("mpeg4", {"bf": "2"}),
+    "asp.mkv": ("mpeg4", {"bf": "3", "flags": "+qpel"}),
+    "mpeg2.ts": ("mpeg2video", {"bf": "2"}),
+    "mpeg2_interlaced.mpg": ("mpeg2video", {"bf": "2", "flags": "+ildct+ilme"}),
+    "mpeg1.mpg": ("mpeg1video", {"bf": "2"}),
+    "temporal_layers.mp4": ("libx265", {"x265-params": "temporal-layers=3:log-level=error"}),
+    "b_frames.mkv": ("libx265", {"x265-params": "bframes=4:b-pyramid=1:log-level=error"}),
+    "vp8.webm": ("libvpx", {"auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "vp9.webm": ("libvpx-vp9", {"auto-alt-ref": "1", "lag-in-frames": "8"}),
+    "av1.mp4": ("libsvtav1", {"preset": "10"}),
+}
+
+
+@pytest.mark.parametrize("name", SAME_PIXELS)
+def test_frames_left_out_change_no_pixel(tmp_path, encode, name):
+    codec, options = SAME_PIXELS[name]
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (13, 17, 3)).astype(np.uint8).repeat(4, axis=0).repeat(4, axis=1)[:48, :64]
+    frames = np.stack([np.roll(picture, (t, 3 * t), (0, 1)) for t in range(40)])
+    frames += rng.integers(0, 30, frames.shape, dtype=np.uint8)
+    encode(tmp_path / name, frames, codec, **{"g": "17", **options})
+    with VideoFile(tmp_path / name) as video:
+        everything = np.stack(list(video.frames()))
+        assert len(everything) == 40
+        for _ in range(25):
+            wanted = rng.integers(0, 40, rng.integers(1, 6))
+            np.testing.assert_array_equal(video.read(wanted), everything[wanted])
 
 
 @pytest.mark.parametrize("rotation", [90, 180, -90])

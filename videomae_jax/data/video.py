@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
-from itertools import pairwise
+from itertools import pairwise, takewhile
 
 import av
 import av.filter
@@ -14,6 +14,11 @@ import numpy as np
 from jaxtyping import UInt8
 
 from videomae_jax.data.frames import Frames, VideoReadError
+
+# Their bitstreams say of each frame whether others refer to it, and FFmpeg leaves out without a trace those that nobody
+# refers to. Others do not qualify: HEVC's flag is about one temporal layer only, VP8 and VP9 carry probabilities and
+# segment maps over from every frame, and dav1d (AV1) takes the setting only when it is opened.
+_CODECS_THAT_SKIP = {"h264", "mpeg4", "mpeg1video", "mpeg2video"}
 
 
 class VideoFile(Frames):
@@ -41,7 +46,8 @@ class VideoFile(Frames):
             self._open()
             self._timestamps, self._key_timestamps = self._index_packets()
             if self._timestamps is None:
-                self.num_frames = sum(1 for _ in self._decode_from_start())
+                self._seek_to_start()
+                self.num_frames = sum(1 for _ in self._decode(self._packets()))
             else:
                 self.num_frames = len(self._timestamps)
         if self.num_frames == 0:
@@ -64,21 +70,43 @@ class VideoFile(Frames):
         self._container.close()
 
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
-        needed = range(self.num_frames) if indices is None else indices
-        done = 0
-        # Some containers seek to a later key frame than asked. Decoding from the start always works.
-        for from_start in (False, True):
-            with self._ffmpeg_errors():
-                decoded = self._decode_from_start() if from_start else self._decode_from_key_frame(needed[done])
-                for index, frame in decoded:
-                    if index > needed[done]:
-                        break
-                    if index == needed[done]:
-                        yield _upright(self._to_rgb(frame), frame)
-                        done += 1
-                    if done == len(needed):
+        """As of every `Frames`. Another `frames` or `read` of this object ends it: going on is an error then."""
+        return self._images(list(range(self.num_frames)) if indices is None else self._checked(indices).tolist())
+
+    def _images(self, wanted: list[int]) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
+        """Upright RGB of these frames, whose numbers increase."""
+        self._reading = reading = object()
+        missing, early, turn = set(wanted), {}, 0
+        with self._ffmpeg_errors():
+            for numbered in self._attempts(missing):
+                for index, frame in numbered:
+                    if index not in missing:
+                        continue
+                    missing.remove(index)
+                    early[index] = _upright(self._to_rgb(frame), frame)
+                    while turn < len(wanted) and wanted[turn] in early:
+                        yield early.pop(wanted[turn])
+                        if self._reading is not reading:
+                            raise ValueError(f"another reading of {self.path} began before this one was over")
+                        turn += 1
+                    if not missing:
                         return
-        raise VideoReadError(self.path, f"frame {needed[done]} does not decode")
+        raise VideoReadError(
+            self.path, f"{len(missing)} of {len(wanted)} frames do not decode, first frame {min(missing)}"
+        )
+
+    def _attempts(self, missing: set[int]) -> Iterator[Iterator[tuple[int, av.VideoFrame]]]:
+        """(number, frame) of the missing frames, among others: ways to decode them, the cheapest first."""
+        if self._timestamps is not None:
+            self._seek_to_key_frame(min(missing))
+            # A field of an interlaced frame may have its own packet, which belongs to no frame that we know of.
+            frames = takewhile(lambda frame: not frame.interlaced_frame, self._decode(self._packets_for(missing)))
+            yield self._numbered(frames)
+            self._seek_to_key_frame(min(missing))
+            yield self._numbered(self._decode(self._packets()))
+        # Some containers seek to a later key frame than asked. Decoding from the start always works.
+        self._seek_to_start()
+        yield self._numbered(self._decode(self._packets()))
 
     def _index_packets(self) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Sorted presentation timestamps of all frames and of key frames; None where they say nothing."""
@@ -100,7 +128,8 @@ class VideoFile(Frames):
         if whole and not (whole[0][1] and whole[0][0] == min(timestamp for timestamp, _, _ in whole)):
             # Cut from the middle of a broadcast: what refers to frames before the cut never decodes. Only trying tells.
             self._timestamps = np.array(sorted(timestamps), np.int64)
-            timestamps = {frame.pts for _, frame in self._decode_from_start()}
+            self._seek_to_start()
+            timestamps = {self._timestamps[index] for index, _ in self._numbered(self._decode(self._packets()))}
         return np.array(sorted(timestamps), np.int64), np.array(keys, np.int64)
 
     def _warn_if_cut_off(self, found: int, whole: int, end: int) -> None:
@@ -116,41 +145,59 @@ class VideoFile(Frames):
             return
         warnings.warn(f"video {self.path} is cut off or damaged: {what}", stacklevel=4)
 
-    def _decode_from_key_frame(self, first: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(number, frame) from the last key frame at or before frame `first`."""
-        if self._timestamps is None:
-            yield from self._decode_from_start()
-            return
+    def _seek_to_key_frame(self, first: int) -> None:
+        """To the last key frame at or before frame `first`."""
         key = np.searchsorted(self._key_timestamps, self._timestamps[first], side="right") - 1
         if key <= 0:
-            yield from self._decode_from_start()
-            return
-        self._container.seek(int(self._key_timestamps[key]), stream=self._stream)
-        yield from self._numbered_by_time()
+            self._seek_to_start()
+        else:
+            self._container.seek(int(self._key_timestamps[key]), stream=self._stream)
 
-    def _decode_from_start(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(number, frame) from the first frame on."""
+    def _seek_to_start(self) -> None:
         try:
             self._container.seek(0, stream=self._stream)
         except av.error.FFmpegError:  # a bare stream without container cannot seek
             self.close()
             self._open()
-        yield from enumerate(self._decode()) if self._timestamps is None else self._numbered_by_time()
 
-    def _numbered_by_time(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        for frame in self._decode():
+    def _packets(self) -> Iterator[av.Packet]:
+        """The packets from here on, all to be decoded."""
+        self._stream.codec_context.skip_frame = "DEFAULT"
+        yield from filter(_holds_frame, self._container.demux(self._stream))
+
+    def _packets_for(self, needed: set[int]) -> Iterator[av.Packet]:
+        """The packets from here to the last of the needed frames, in decoding order.
+
+        The decoder leaves out frames that are neither needed nor referred to: often half of them.
+        """
+        timestamps = frozenset(self._timestamps[sorted(needed)].tolist())
+        context, unsent = self._stream.codec_context, set(timestamps)
+        may_skip = context.name in _CODECS_THAT_SKIP
+        for packet in self._packets():
+            if may_skip:
+                context.skip_frame = "DEFAULT" if packet.pts in timestamps else "NONREF"
+            yield packet
+            unsent.discard(packet.pts)
+            if not unsent:
+                return
+
+    def _decode(self, packets: Iterator[av.Packet]) -> Iterator[av.VideoFrame]:
+        for packet in packets:
+            yield from packet.decode()
+        # The decoder still holds back the frames it delayed to put B-frames in order.
+        yield from self._stream.decode(None)
+
+    def _numbered(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
+        """By their time; where times say nothing, frames must be all from the first on."""
+        if self._timestamps is None:
+            yield from enumerate(frames)
+            return
+        for frame in frames:
             if frame.pts is None:
                 continue
             index = int(np.searchsorted(self._timestamps, frame.pts))
             if index < len(self._timestamps) and self._timestamps[index] == frame.pts:
                 yield index, frame
-
-    def _decode(self) -> Iterator[av.VideoFrame]:
-        for packet in self._container.demux(self._stream):
-            if _holds_frame(packet):
-                yield from packet.decode()
-        # The decoder still holds back the frames it delayed to put B-frames in order.
-        yield from self._stream.decode(None)
 
     @contextmanager
     def _ffmpeg_errors(self) -> Iterator[None]:
@@ -229,11 +276,14 @@ class _ToRgb:
         self._kind, self._graph = None, None
 
     def __call__(self, frame: av.VideoFrame) -> UInt8[np.ndarray, "H W 3"]:
+        """A view of FFmpeg's memory, which lives as long as the view."""
         kind = frame.width, frame.height, frame.format.name, frame.colorspace, frame.color_range
         if kind != self._kind:
             self._kind, self._graph = kind, self._build(frame)
         self._graph.push(frame)
-        return self._graph.pull().to_ndarray()
+        (plane,) = self._graph.pull().planes
+        rows = np.frombuffer(plane, np.uint8).reshape(-1, plane.line_size)
+        return rows[: frame.height, : 3 * frame.width].reshape(frame.height, frame.width, 3)
 
     @staticmethod
     def _build(frame: av.VideoFrame) -> av.filter.Graph:
