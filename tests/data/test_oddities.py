@@ -199,6 +199,46 @@ def test_a_video_cut_out_without_encoding_anew(tmp_path, encode):
         np.testing.assert_array_equal(read_video(tmp_path / "b.mp4", [20, 4]), frames[[20, 4]])
 
 
+@pytest.mark.parametrize("codec", ["mpeg4", "libxvid"])  # XviD packs two frames into one packet
+@pytest.mark.parametrize("b_frames", ["0", "1", "2", "3"])
+def test_b_frames_in_avi(tmp_path, monkeypatch, codec, b_frames):
+    write_video(tmp_path / "a.mp4", moving_frames(60), fps=25)
+    options = ["-c:v", codec, "-bf", b_frames, "-g", "12", "-q:v", "3"]
+    ffmpeg("-i", tmp_path / "a.mp4", *options, tmp_path / "a.avi")
+    packed = b"DivX503b1393p" in (tmp_path / "a.avi").read_bytes()
+    assert packed == (codec == "libxvid" and b_frames != "0")
+    frames = assert_read_as_ffmpeg_does(tmp_path / "a.avi")
+    assert len(frames) > 55  # XviD leaves out the last ones
+    decode = VideoFile._decode
+    monkeypatch.setattr(VideoFile, "_decode", lambda *_: pytest.fail("decoded to count"))
+    with VideoFile(tmp_path / "a.avi") as video:
+        monkeypatch.setattr(VideoFile, "_decode", decode)
+        rng = np.random.default_rng(0)
+        for size in (1, 1, 1, 2, 3, 8, 8):
+            wanted = rng.integers(0, len(frames), size)
+            np.testing.assert_array_equal(video.read(wanted), frames[wanted])
+    np.testing.assert_array_equal(read_video((tmp_path / "a.avi").read_bytes(), [50, 7]), frames[[50, 7]])
+
+
+def test_pictures_without_content_in_avi(tmp_path):
+    """Place holders where nothing moves: whether they show something, only decoding tells."""
+    still = np.repeat(moving_frames(1, 32, 32), 30, axis=0)
+    write_video(tmp_path / "a.mp4", still, fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "libxvid", "-bf", "2", "-g", "12", tmp_path / "a.avi")
+    assert_read_as_ffmpeg_does(tmp_path / "a.avi")
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.m1v", "mpeg1video"), ("a.m2v", "mpeg2video"), ("a.h264", "libx264")])
+def test_bare_streams(tmp_path, name, codec):
+    """FFmpeg numbers their frames anew after each seek."""
+    write_video(tmp_path / "a.mp4", moving_frames(60), fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c:v", codec, "-bf", "2", "-g", "12", tmp_path / name)
+    frames = assert_read_as_ffmpeg_does(tmp_path / name)
+    with VideoFile(tmp_path / name) as video:
+        np.testing.assert_array_equal(video.read([0, 5]), frames[[0, 5]])
+        np.testing.assert_array_equal(video.read([50, 20]), frames[[50, 20]])
+
+
 @pytest.mark.parametrize("content", [b"", b"this is no video\n" * 100, bytes(5000)])
 def test_bytes_that_are_no_video(content):
     with pytest.raises(VideoReadError, match=f"video of {len(content)} bytes"):

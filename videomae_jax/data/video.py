@@ -3,16 +3,21 @@
 import io
 import os
 import warnings
+from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise, takewhile
+from operator import attrgetter, itemgetter
+from typing import NamedTuple, Self
 
 import av
 import av.filter
 import numpy as np
-from jaxtyping import UInt8
+from av.format import Flags
+from jaxtyping import Float64, UInt8
 
+from videomae_jax.data import mpeg4
 from videomae_jax.data.frames import Frames, VideoReadError
 
 # Their bitstreams say of each frame whether others refer to it, and FFmpeg leaves out without a trace those that nobody
@@ -34,17 +39,19 @@ class VideoFile(Frames):
     Attributes:
       path: the file; of bytes, their number.
       num_frames: the number of frames, at least 1.
+      height, width: pixels of the upright frames. Before any is read, asking decodes the first.
 
     Raises:
       VideoReadError: the file does not exist, is no video, or holds no frame.
     """
 
     def __init__(self, video: str | os.PathLike | bytes):
+        self._size = self._timestamps = self._keys = self._number_at = None
         self._content = video if isinstance(video, bytes) else None
         self.path = os.fspath(video) if self._content is None else f"of {len(self._content)} bytes"
         with self._ffmpeg_errors():
             self._open()
-            self._timestamps, self._key_timestamps = self._index_packets()
+            self._index_packets()
             if self._timestamps is None:
                 self._seek_to_start()
                 self.num_frames = sum(1 for _ in self._decode(self._packets()))
@@ -65,9 +72,45 @@ class VideoFile(Frames):
         # Data loading runs one process a core; FFmpeg threads on top would only get in each other's way.
         self._stream.codec_context.thread_count = 1
         self._to_rgb = _ToRgb()
+        self._may_skip = self._stream.codec_context.name in _CODECS_THAT_SKIP
 
     def close(self) -> None:
         self._container.close()
+
+    @property
+    def height(self) -> int:
+        return self._height_and_width[0]
+
+    @property
+    def width(self) -> int:
+        return self._height_and_width[1]
+
+    @property
+    def _height_and_width(self) -> tuple[int, int]:
+        # Headers lie, and PyAV tells a rotation only with a frame.
+        if self._size is None:
+            next(self.frames([0]))
+        return self._size
+
+    @property
+    def times(self) -> Float64[np.ndarray, "T"]:
+        """Seconds from the first frame to each, increasing from 0.
+
+        Where the file stores no times (AVI with B-frames, bare streams), all are as far apart as its header says,
+        or 1/25 s.
+        """
+        if self._timestamps is None or self._number_at is not None:
+            return np.arange(self.num_frames) / self._nominal_rate
+        return (self._timestamps - self._timestamps[0]) * float(self._stream.time_base)
+
+    @property
+    def frame_rate(self) -> float:
+        """Mean frames a second from the first to the last; of a single frame what the header says, or 25."""
+        return float((self.num_frames - 1) / self.times[-1]) if self.num_frames > 1 else self._nominal_rate
+
+    @property
+    def _nominal_rate(self) -> float:
+        return float(self._stream.average_rate or 25)
 
     def frames(self, indices: Sequence[int] | None = None) -> Iterator[UInt8[np.ndarray, "H W 3"]]:
         """As of every `Frames`. Another `frames` or `read` of this object ends it: going on is an error then."""
@@ -83,7 +126,8 @@ class VideoFile(Frames):
                     if index not in missing:
                         continue
                     missing.remove(index)
-                    early[index] = _upright(self._to_rgb(frame), frame)
+                    image = early[index] = _upright(self._to_rgb(frame), frame)
+                    self._size = self._size or image.shape[:2]
                     while turn < len(wanted) and wanted[turn] in early:
                         yield early.pop(wanted[turn])
                         if self._reading is not reading:
@@ -108,34 +152,45 @@ class VideoFile(Frames):
         self._seek_to_start()
         yield self._numbered(self._decode(self._packets()))
 
-    def _index_packets(self) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Sorted presentation timestamps of all frames and of key frames; None where they say nothing."""
-        found = [
-            (packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt, packet.duration or 0)
-            for packet in self._container.demux(self._stream)
-            if packet.size > 0
-        ]
-        end = max(((timestamp or 0) + duration for timestamp, *_, duration in found), default=0)
-        whole = [(timestamp, is_key, hidden) for timestamp, is_key, hidden, is_corrupt, _ in found if not is_corrupt]
-        self._warn_if_cut_off(len(found), len(whole), end)
-        shown = [timestamp for timestamp, _, hidden in whole if not hidden]
-        timestamps = set(shown)
-        # AVI stores decoding order only: with B-frames the timestamps FFmpeg makes up for it are wrong.
-        guessed = self._container.format.name == "avi" and self._stream.codec_context.has_b_frames
-        if None in timestamps or len(timestamps) < len(shown) or guessed:
-            return None, None
-        keys = sorted(timestamp for timestamp, is_key, hidden in whole if is_key and not hidden)
-        if whole and not (whole[0][1] and whole[0][0] == min(timestamp for timestamp, _, _ in whole)):
+    def _index_packets(self) -> None:
+        """Finds the presentation timestamps of all frames and of key frames; None where they say nothing."""
+        is_mpeg4 = self._stream.codec_context.name == "mpeg4"
+        found = [_Packet.of(packet, is_mpeg4) for packet in self._container.demux(self._stream) if packet.size > 0]
+        whole = [packet for packet in found if not packet.is_corrupt]
+        self._warn_if_cut_off(found, len(whole))
+        if any(len(packet.pictures) > 1 for packet in whole):
+            # A packet's second frame is decoded on the next one. Leaving that out would lose what the next one holds.
+            self._may_skip = False
+        has_b_frames = any(coding_type == mpeg4.B for packet in whole for coding_type, _ in packet.pictures)
+        if self._container.format.name == "avi" and (has_b_frames or self._stream.codec_context.has_b_frames):
+            # AVI stores decoding order only: with B-frames the timestamps FFmpeg makes up for it are wrong.
+            header = self._stream.codec_context.extradata or b""
+            numbers = mpeg4.frame_numbers(header, [packet.pictures for packet in whole]) if is_mpeg4 else None
+            if numbers is None:
+                return
+            self._number_at = {packet.place: number for packet, number in zip(whole, numbers, strict=True)}
+            whole = [packet._replace(time=number) for packet, number in zip(whole, numbers, strict=True)]
+        shown = [packet for packet in whole if not packet.is_hidden]
+        timestamps = {packet.time for packet in shown}
+        # Those of a bare stream change with a seek.
+        is_bare = self._container.format.flags & Flags.no_timestamps.value
+        if is_bare or None in timestamps or len(timestamps) < len(shown):
+            return
+        self._timestamps = np.array(sorted(timestamps), np.int64)
+        # AVI seeks by its only time, that of decoding.
+        seek_time = attrgetter("time" if self._number_at is None else "decoding_time")
+        self._keys = sorted((packet.time, seek_time(packet)) for packet in shown if packet.is_key)
+        if whole and not (whole[0].is_key and whole[0].time == min(packet.time for packet in whole)):
             # Cut from the middle of a broadcast: what refers to frames before the cut never decodes. Only trying tells.
-            self._timestamps = np.array(sorted(timestamps), np.int64)
             self._seek_to_start()
-            timestamps = {self._timestamps[index] for index, _ in self._numbered(self._decode(self._packets()))}
-        return np.array(sorted(timestamps), np.int64), np.array(keys, np.int64)
+            self._timestamps = self._timestamps[sorted({n for n, _ in self._numbered(self._decode(self._packets()))})]
 
-    def _warn_if_cut_off(self, found: int, whole: int, end: int) -> None:
+    def _warn_if_cut_off(self, found: list["_Packet"], whole: int) -> None:
         """Warns of damaged frames, and of fewer than MP4's table lists or than last as long as Matroska promises."""
         listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
-        expected, seconds = max(found, listed), float(end * self._stream.time_base)
+        expected = max(len(found), listed)
+        end = max(((packet.time or 0) + packet.duration for packet in found), default=0)
+        seconds = float(end * self._stream.time_base)
         promised = self._stream.metadata.get("DURATION", "") if "matroska" in self._container.format.name else ""
         if whole < expected:
             what = f"{whole} of {expected} frames are whole and count"
@@ -147,11 +202,11 @@ class VideoFile(Frames):
 
     def _seek_to_key_frame(self, first: int) -> None:
         """To the last key frame at or before frame `first`."""
-        key = np.searchsorted(self._key_timestamps, self._timestamps[first], side="right") - 1
+        key = bisect_right(self._keys, self._timestamps[first], key=itemgetter(0)) - 1
         if key <= 0:
             self._seek_to_start()
         else:
-            self._container.seek(int(self._key_timestamps[key]), stream=self._stream)
+            self._container.seek(self._keys[key][1], stream=self._stream)
 
     def _seek_to_start(self) -> None:
         try:
@@ -163,7 +218,12 @@ class VideoFile(Frames):
     def _packets(self) -> Iterator[av.Packet]:
         """The packets from here on, all to be decoded."""
         self._stream.codec_context.skip_frame = "DEFAULT"
-        yield from filter(_holds_frame, self._container.demux(self._stream))
+        for packet in self._container.demux(self._stream):
+            # An empty packet would tell the decoder that the stream ends; a corrupt one is a cut-off last frame.
+            if packet.size > 0 and not packet.is_corrupt:
+                if self._number_at is not None:
+                    packet.pts = self._number_at.get(packet.pos)
+                yield packet
 
     def _packets_for(self, needed: set[int]) -> Iterator[av.Packet]:
         """The packets from here to the last of the needed frames, in decoding order.
@@ -172,9 +232,8 @@ class VideoFile(Frames):
         """
         timestamps = frozenset(self._timestamps[sorted(needed)].tolist())
         context, unsent = self._stream.codec_context, set(timestamps)
-        may_skip = context.name in _CODECS_THAT_SKIP
         for packet in self._packets():
-            if may_skip:
+            if self._may_skip:
                 context.skip_frame = "DEFAULT" if packet.pts in timestamps else "NONREF"
             yield packet
             unsent.discard(packet.pts)
@@ -251,9 +310,23 @@ def write_video(path: str | os.PathLike, frames: UInt8[np.ndarray, "T H W 3"], f
         container.mux(stream.encode())
 
 
-def _holds_frame(packet: av.Packet) -> bool:
-    # An empty packet would tell the decoder that the stream ends; a corrupt one is a cut-off last frame.
-    return packet.size > 0 and not packet.is_corrupt
+class _Packet(NamedTuple):
+    """What a packet tells without being decoded, times in the stream's unit."""
+
+    time: int | None  # of presentation
+    decoding_time: int | None
+    place: int | None  # bytes from the beginning of the file
+    duration: int
+    is_key: bool
+    is_hidden: bool  # by an edit list
+    is_corrupt: bool  # cut off
+    pictures: tuple[tuple[int, int], ...]  # of MPEG-4 alone, by `mpeg4.pictures`
+
+    @classmethod
+    def of(cls, packet: av.Packet, is_mpeg4: bool) -> Self:
+        flags = packet.is_keyframe, packet.is_discard, packet.is_corrupt
+        pictures = mpeg4.pictures(bytes(packet)) if is_mpeg4 else ()
+        return cls(packet.pts, packet.dts, packet.pos, packet.duration or 0, *flags, pictures)
 
 
 def _seconds(clock: str) -> float:
