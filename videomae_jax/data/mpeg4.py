@@ -20,15 +20,15 @@ def pictures(packet: bytes) -> tuple[tuple[int, int], ...]:
     return tuple((packet[start + 4] >> 6, end - start) for start, end in pairwise([*starts, len(packet)]))
 
 
-def frame_numbers(header: bytes, packets: Sequence[tuple[tuple[int, int], ...]]) -> list[int] | None:
-    """For each packet, in decoding order, the number in presentation order of the frame that FFmpeg decodes on it.
+def frame_numbers(header: bytes, packets: Sequence[tuple[tuple[int, int], ...]]) -> list[tuple[int, bool]] | None:
+    """Of the frame that FFmpeg decodes on each packet, its number in presentation order and whether it is an I-frame.
 
     B-frames are shown as they come, others when the next of them comes. In a packed stream one packet may hold two
     frames; the second is decoded on the next packet, a place holder or itself put off so.
 
     Args:
       header: what comes before the first picture.
-      packets: `pictures` of each.
+      packets: `pictures` of each, in decoding order.
 
     Returns:
       None where only decoding tells.
@@ -52,8 +52,8 @@ def frame_numbers(header: bytes, packets: Sequence[tuple[tuple[int, int], ...]])
             return None
         else:
             types.append(coding_type)
-    # A B-frame lies between two others.
-    if waiting or types[:1] != [INTRA] or types[1:2] == [B]:
+    # A B-frame lies between two others. What waits at the end never comes.
+    if types[:1] != [INTRA] or types[1:2] == [B]:
         return None
     order, put_off = [], None
     for place, coding_type in enumerate(types):
@@ -67,4 +67,4 @@ def frame_numbers(header: bytes, packets: Sequence[tuple[tuple[int, int], ...]])
     numbers = [0] * len(order)
     for number, place in enumerate(order):
         numbers[place] = number
-    return numbers
+    return [(number, coding_type == INTRA) for number, coding_type in zip(numbers, types, strict=True)]

@@ -168,8 +168,12 @@ class VideoFile(Frames):
             numbers = mpeg4.frame_numbers(header, [packet.pictures for packet in whole]) if is_mpeg4 else None
             if numbers is None:
                 return
-            self._number_at = {packet.place: number for packet, number in zip(whole, numbers, strict=True)}
-            whole = [packet._replace(time=number) for packet, number in zip(whole, numbers, strict=True)]
+            # Place holders of a packed stream bear a key frame's mark, too.
+            whole = [
+                packet._replace(time=number, is_key=packet.is_key and is_intra)
+                for packet, (number, is_intra) in zip(whole, numbers, strict=True)
+            ]
+            self._number_at = {packet.place: packet.time for packet in whole}
         shown = [packet for packet in whole if not packet.is_hidden]
         timestamps = {packet.time for packet in shown}
         # Those of a bare stream change with a seek.
