@@ -46,6 +46,17 @@ def assert_read_as_ffmpeg_does(path: Path) -> np.ndarray:
     return frames
 
 
+def assert_lasts_as_the_container_says(video: VideoFile, path: Path) -> None:
+    with av.open(str(path), metadata_errors="ignore") as container:
+        (stream, *_) = container.streams.video
+        seconds = stream.duration * stream.time_base if stream.duration else (container.duration or 0) / 1e6
+        rate = stream.average_rate or 25
+    assert (np.diff(video.times) > 0).all() and video.times[0] == 0
+    assert video.frame_rate == pytest.approx(float(rate), rel=1e-3)
+    if path.suffix != ".mpg" and seconds:  # MPEG-PS and Matroska last as long as their sound
+        assert len(video.times) / video.frame_rate == pytest.approx(float(seconds), rel=5e-3)
+
+
 def moving_frames(num_frames: int, height: int = 48, width: int = 64) -> np.ndarray:
     """A coloured noise picture [T H W 3] that moves; each frame is another."""
     picture = np.random.default_rng(0).integers(0, 256, (height // 4 + 1, width // 4 + 1, 3)).astype(np.uint8)
@@ -77,6 +88,8 @@ def test_an_odd_file_is_read_as_ffmpeg_does(path):
     rng = np.random.default_rng(0)
     with VideoFile(path) as video:
         assert video.num_frames == len(frames)
+        assert (video.height, video.width) == frames.shape[1:3]
+        assert_lasts_as_the_container_says(video, path)
         last = len(frames) - 1
         subsets = [[last], [0], [last, 0, last], *(rng.integers(0, len(frames), size) for size in (1, 1, 2, 3, 8))]
         for wanted in subsets:
@@ -100,6 +113,8 @@ def test_irregular_times_that_start_late(tmp_path, name):
     frames = assert_read_as_ffmpeg_does(tmp_path / name)
     assert len(frames) == 40
     with VideoFile(tmp_path / name) as video:
+        np.testing.assert_allclose(video.times, (times - times[0]) / 1000, atol=1e-9)
+        assert video.frame_rate == pytest.approx(39000 / (times[-1] - times[0]))
         for wanted in ([39, 3], [17], [0, 20, 20]):
             np.testing.assert_array_equal(video.read(wanted), frames[wanted])
 

@@ -139,6 +139,54 @@ def test_rotated_video_is_upright(tmp_path, encode, rotation):
     np.testing.assert_allclose(got, np.rot90(frames[1], rotation // 90), atol=12)
 
 
+@pytest.mark.parametrize("rotation", [0, 90, 180])
+def test_height_and_width_are_those_of_upright_frames(tmp_path, encode, rotation):
+    encode(tmp_path / "a.mp4", counter_frames(3), rotation=rotation)
+    with VideoFile(tmp_path / "a.mp4") as video:
+        assert (video.height, video.width) == ((48, 32) if rotation == 90 else (32, 48))
+        assert video.read([0, 2]).shape[1:3] == (video.height, video.width)
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.avi", "a.h264"])
+def test_times_and_rate(tmp_path, encode, name):
+    encode(tmp_path / name, counter_frames(20), bf="2")
+    with VideoFile(tmp_path / name) as video:
+        assert video.times.dtype == np.float64
+        np.testing.assert_allclose(video.times, np.arange(20) / 25, atol=1e-6)
+        assert video.frame_rate == pytest.approx(25)
+
+
+def test_a_single_frame_has_the_rate_of_the_header(tmp_path):
+    write_video(tmp_path / "a.mp4", counter_frames(1), fps=10)
+    with VideoFile(tmp_path / "a.mp4") as video:
+        assert video.times.tolist() == [0.0]
+        assert video.frame_rate == 10
+
+
+def test_frames_one_by_one(tmp_path, encode):
+    encode(tmp_path / "a.mp4", counter_frames(40), g="10", bf="2")
+    with VideoFile(tmp_path / "a.mp4") as video:
+        everything = list(video.frames())
+        assert frame_numbers(np.stack(everything)) == list(range(40))
+        assert frame_numbers(np.stack(list(video.frames([3, 17, 38])))) == [3, 17, 38]
+        np.testing.assert_array_equal(video.read(range(40)), everything)
+        with pytest.raises(ValueError, match="frames 40 to 40"):
+            video.frames([40])
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.h264"])
+def test_one_reading_at_a_time(tmp_path, encode, name):
+    encode(tmp_path / name, counter_frames(10))
+    with VideoFile(tmp_path / name) as video:
+        frames = video.frames()
+        assert frame_numbers(next(frames)) == 0
+        assert video.height == 32  # known by now: not another reading
+        assert frame_numbers(next(frames)) == 1
+        video.read([5])
+        with pytest.raises(ValueError, match="another reading of .*a"):
+            next(frames)
+
+
 def test_truncated_file_gives_the_frames_it_has(tmp_path, encode):
     frames = np.random.default_rng(0).integers(0, 256, (30, 32, 48, 3)).astype(np.uint8)
     encode(tmp_path / "whole.mkv", frames, bf="0")
