@@ -191,7 +191,7 @@ class VideoFile(Frames):
 
     def _warn_if_cut_off(self, found: list["_Packet"], whole: int) -> None:
         """Warns of damaged frames, and of fewer than MP4's table lists or than last as long as Matroska promises."""
-        listed = len(self._stream.index_entries) if "mp4" in self._container.format.name else 0
+        listed = self._stream.frames if "mp4" in self._container.format.name else 0
         expected = max(len(found), listed)
         end = max(((packet.time or 0) + packet.duration for packet in found), default=0)
         seconds = float(end * self._stream.time_base)
