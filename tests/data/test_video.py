@@ -1,7 +1,9 @@
+import gc
 import pickle
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
@@ -196,6 +198,27 @@ def test_truncated_file_gives_the_frames_it_has(tmp_path, encode):
         assert 5 < video.num_frames < 25
         got = video.read(range(video.num_frames))
     np.testing.assert_array_equal(got, read_video(tmp_path / "whole.mkv")[: len(got)])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_ten_thousand_readings_leave_nothing_behind(tmp_path, encode, as_bytes):
+    encode(tmp_path / "a.mp4", counter_frames(12, 64, 64), bf="2", g="6")
+    video = (tmp_path / "a.mp4").read_bytes() if as_bytes else tmp_path / "a.mp4"
+    process = psutil.Process()
+
+    def read(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            with VideoFile(video) as opened:
+                opened.read([9, 2])
+                next(opened.frames())  # and abandoned
+        gc.collect()
+        return process.memory_info().rss, process.num_fds()
+
+    memory, files = read(500)
+    memory_after, files_after = read(10_000)
+    assert memory_after - memory < 5 * 2**20
+    assert files_after == files
 
 
 def write_text(path):

@@ -158,11 +158,14 @@ class VideoFile(Frames):
         found = [_Packet.of(packet, is_mpeg4) for packet in self._container.demux(self._stream) if packet.size > 0]
         whole = [packet for packet in found if not packet.is_corrupt]
         self._warn_if_cut_off(found, len(whole))
-        if any(len(packet.pictures) > 1 for packet in whole):
+        if is_mpeg4 and any(len(packet.pictures) > 1 for packet in whole):
             # A packet's second frame is decoded on the next one. Leaving that out would lose what the next one holds.
             self._may_skip = False
-        has_b_frames = any(coding_type == mpeg4.B for packet in whole for coding_type, _ in packet.pictures)
-        if self._container.format.name == "avi" and (has_b_frames or self._stream.codec_context.has_b_frames):
+        # Some headers of MPEG-4 claim that there are no B-frames.
+        has_b_frames = self._stream.codec_context.has_b_frames or (
+            is_mpeg4 and any(coding_type == mpeg4.B for packet in whole for coding_type, _ in packet.pictures)
+        )
+        if self._container.format.name == "avi" and has_b_frames:
             # AVI stores decoding order only: with B-frames the timestamps FFmpeg makes up for it are wrong.
             header = self._stream.codec_context.extradata or b""
             numbers = mpeg4.frame_numbers(header, [packet.pictures for packet in whole]) if is_mpeg4 else None
