@@ -120,6 +120,13 @@ def test_processes_that_do_not_start_are_no_fault_of_the_videos(sound_source):
     assert not multiprocessing.active_children()
 
 
+def test_rows_are_in_the_order_of_the_source(tmp_path, folder, monkeypatch):
+    found = [(index, Checked(str(index), "", 1)) for index in (3, 0, 2, 1)]
+    monkeypatch.setattr(checking, "check", lambda source, workers: (pair for pair in found))
+    assert main([str(folder), "--out", str(tmp_path / "out.csv")]) == 0
+    assert list(read_rows(tmp_path / "out.csv")) == ["0", "1", "2", "3"]
+
+
 def test_ctrl_c_keeps_what_was_found(tmp_path, folder, monkeypatch, capsys):
     def interrupt(found, total):
         if len(found) == 2:

@@ -229,9 +229,29 @@ def test_b_frames_in_avi(tmp_path, monkeypatch, codec, b_frames):
     with VideoFile(tmp_path / "a.avi") as video:
         monkeypatch.setattr(VideoFile, "_decode", decode)
         rng = np.random.default_rng(0)
+        np.testing.assert_allclose(video.times, np.arange(len(frames)) / 25)
         for wanted in (*np.arange(len(frames))[:, None], *rng.integers(0, len(frames), (5, 8))):
             np.testing.assert_array_equal(video.read(wanted), frames[wanted])
     np.testing.assert_array_equal(read_video((tmp_path / "a.avi").read_bytes(), [50, 7]), frames[[50, 7]])
+
+
+def test_b_frames_that_the_header_denies(tmp_path):
+    write_video(tmp_path / "a.mp4", moving_frames(30), fps=25)
+    ffmpeg("-i", tmp_path / "a.mp4", "-c:v", "mpeg4", "-bf", "2", "-vtag", "DX50", tmp_path / "a.avi")
+    data = bytearray((tmp_path / "a.avi").read_bytes())
+    frames = assert_read_as_ffmpeg_does(tmp_path / "a.avi")
+    # In the layer's header: bits up to its aspect ratio and control parameters, which hold low_delay.
+    place = data.index(b"\0\0\x01\x20") + 4
+    bits = f"{int.from_bytes(data[place : place + 4], 'big'):032b}"
+    low_delay = 1 + 8 + 1 + 7 + 4 + 1 + 2
+    assert bits[9] == "1" and bits[17:21] != "1111" and bits[21] == "1" and bits[low_delay] == "0"
+    bits = bits[:low_delay] + "1" + bits[low_delay + 1 :]
+    data[place : place + 4] = int(bits, 2).to_bytes(4, "big")
+    (tmp_path / "a.avi").write_bytes(data)
+    with VideoFile(tmp_path / "a.avi") as video:
+        np.testing.assert_array_equal(video.read(range(30)), frames)
+        np.testing.assert_array_equal(video.read([7]), frames[[7]])
+        np.testing.assert_allclose(video.times, np.arange(30) / 25)
 
 
 def test_pictures_without_content_in_avi(tmp_path):

@@ -97,6 +97,32 @@ def test_decodes_only_what_wanted_frames_need(tmp_path, encode, decoded, options
     assert numbers == needed
 
 
+def test_reads_no_packet_after_the_last_wanted(tmp_path, encode, monkeypatch):
+    """The decoder holds frames back to put them in order; it gives them out when told that no more come."""
+    encode(tmp_path / "a.mp4", counter_frames(20), bf="2", b_strategy="0")
+    sent, packets = [], VideoFile._packets
+
+    def listening(self):
+        for packet in packets(self):
+            sent.append(packet.pts)
+            yield packet
+
+    monkeypatch.setattr(VideoFile, "_packets", listening)
+    with VideoFile(tmp_path / "a.mp4") as video:
+        assert frame_numbers(video.read([0])) == [0]
+    assert len(sent) == 1
+
+
+def test_interlaced_frames_are_decoded_one_and_all(tmp_path, encode, decoded):
+    """Their fields may come in packets of their own, of which an index by frames knows only the first."""
+    interlaced = {"bf": "1", "b_strategy": "0", "x264-params": "tff=1"}
+    encode(tmp_path / "a.mp4", counter_frames(20), **interlaced)
+    with VideoFile(tmp_path / "a.mp4") as video:
+        assert frame_numbers(video.read([12])) == [12]
+        numbers = np.searchsorted(video._timestamps, decoded).tolist()
+    assert numbers[-13:] == list(range(13))
+
+
 SAME_PIXELS = {
     "pyramid.mp4": ("libx264", {"bf": "3", "x264-params": "b-pyramid=normal:b-adapt=0:scenecut=0"}),
     "strict_pyramid.mkv": ("libx264", {"bf": "3", "x264-params": "b-pyramid=strict:b-adapt=0:ref=4"}),
