@@ -243,7 +243,8 @@ def test_ten_thousand_readings_leave_nothing_behind(tmp_path, encode, as_bytes):
 
     memory, files = read(500)
     memory_after, files_after = read(10_000)
-    assert memory_after - memory < 5 * 2**20
+    # The heap's holes grow by some megabytes; one leaked frame a reading would be 60, a decoder many hundreds.
+    assert memory_after - memory < 20 * 2**20
     assert files_after == files
 
 
