@@ -71,7 +71,7 @@ class VideoFile(Frames):
             raise VideoReadError(self.path, "FFmpeg has no decoder for its codec")
         # Data loading runs one process a core; FFmpeg threads on top would only get in each other's way.
         self._stream.codec_context.thread_count = 1
-        self._to_rgb = _ToRgb()
+        self._to_rgb, self._matrices = _ToRgb(), {}
         self._may_skip = self._stream.codec_context.name in _CODECS_THAT_SKIP
 
     def close(self) -> None:
@@ -126,7 +126,7 @@ class VideoFile(Frames):
                     if index not in missing:
                         continue
                     missing.remove(index)
-                    image = early[index] = _upright(self._to_rgb(frame), frame)
+                    image = early[index] = _upright(self._to_rgb(frame), self._matrix(frame))
                     self._size = self._size or image.shape[:2]
                     while turn < len(wanted) and wanted[turn] in early:
                         yield early.pop(wanted[turn])
@@ -265,6 +265,17 @@ class VideoFile(Frames):
             if index < len(self._timestamps) and self._timestamps[index] == frame.pts:
                 yield index, frame
 
+    def _matrix(self, frame: av.VideoFrame) -> tuple[int, ...] | None:
+        """The display matrix. It is looked up once for each rotation.
+
+        Asking PyAV for `side_data` ties a frame into a cycle of references, and keeps its pixels until Python next
+        collects garbage, which it seldom does beside a large program.
+        """
+        if frame.rotation not in self._matrices:
+            matrix = frame.side_data.get("DISPLAYMATRIX")
+            self._matrices[frame.rotation] = None if matrix is None else tuple(np.frombuffer(matrix, np.int32).tolist())
+        return self._matrices[frame.rotation]
+
     @contextmanager
     def _ffmpeg_errors(self) -> Iterator[None]:
         try:
@@ -382,13 +393,12 @@ class _ToRgb:
         return graph
 
 
-def _upright(image: UInt8[np.ndarray, "H W 3"], frame: av.VideoFrame) -> UInt8[np.ndarray, "h w 3"]:
-    """Turned and mirrored as the frame's display matrix says, to the nearest quarter turn."""
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+def _upright(image: UInt8[np.ndarray, "H W 3"], matrix: tuple[int, ...] | None) -> UInt8[np.ndarray, "h w 3"]:
+    """Turned and mirrored as the display matrix says, to the nearest quarter turn."""
     if matrix is None:
         return image
     # The pixel (x, y) is shown at (a x + c y, b x + d y); the other numbers shift and project.
-    a, b, _, c, d = np.frombuffer(matrix, np.int32)[:5].tolist()
+    a, b, _, c, d = matrix[:5]
     if abs(b) + abs(c) > abs(a) + abs(d):
         image, a, d = image.swapaxes(0, 1), c, b
     return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]
