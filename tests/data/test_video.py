@@ -238,7 +238,7 @@ def test_frames_do_not_wait_for_the_garbage_collector(tmp_path, encode):
         before = num_frames_alive()
         with VideoFile(tmp_path / "a.mp4") as video:
             video.read(range(40))
-        assert num_frames_alive() <= before + 1
+        assert num_frames_alive() <= before + 2  # the first, and what the closed video still names
     finally:
         gc.enable()
 
