@@ -261,8 +261,8 @@ def test_ten_thousand_readings_leave_nothing_behind(tmp_path, encode, as_bytes):
 
     memory, files = read(500)
     memory_after, files_after = read(10_000)
-    # One frame leaked a reading would be 60 MB, a decoder many hundreds. 1 to 3 kB a reading do stay: a bare loop in
-    # PyAV that opens, seeks, decodes a part and closes grows alike.
+    # A decoder leaked each reading would be hundreds of megabytes, a frame 60. 1 to 3 kB a reading do stay, by means
+    # not yet known.
     assert memory_after - memory < 40 * 2**20
     assert files_after == files
 
