@@ -39,7 +39,7 @@ def pairs(source):
 
 
 def test_csv_with_names_sorts_the_classes(root):
-    source = open_source(manifest(root, "label,path,fps\nsit,sit/1.mp4,25\n\njump,jump/3.mp4,25\n"))
+    source = open_source(manifest(root, "label,path,source\nsit,sit/1.mp4,a film\n\njump,jump/3.mp4,sit\n"))
     assert source.class_names == ("jump", "sit")
     assert source.labels.tolist() == [1, 0] and source.labels.dtype == np.int32
     assert pairs(source) == [(str(root / "sit/1.mp4"), "sit"), (str(root / "jump/3.mp4"), "jump")]

@@ -139,7 +139,7 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
         raise ValueError(f"data path {path!r} is a single video; give the folder it lies in, or a manifest")
     elif (official := read_official(Path(path))) is not None:
         entries, own_classes = official
-    elif "source" in csv_values(read_lines(Path(path))[0][1]):
+    elif _is_mixture(Path(path)):
         return _open_mixture(Path(path), class_names)
     else:
         entries, own_classes = read_manifest(Path(path))
@@ -175,6 +175,11 @@ def _list_folder(folder: Path) -> list[Entry]:
             f"and no folders of numbered pictures, of {' '.join(sorted(IMAGE_SUFFIXES))}"
         )
     return entries or [Entry(video, None, f"folder {folder}") for video in loose]
+
+
+def _is_mixture(file: Path) -> bool:
+    columns = csv_values(read_lines(file)[0][1])
+    return "source" in columns and "path" not in columns
 
 
 def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
