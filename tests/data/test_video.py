@@ -1,3 +1,4 @@
+import ctypes
 import gc
 import pickle
 
@@ -244,6 +245,7 @@ def test_frames_do_not_wait_for_the_garbage_collector(tmp_path, encode):
 
 
 @pytest.mark.full
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_trim"), reason="only glibc says what is really used")
 @pytest.mark.parametrize("as_bytes", [False, True])
 def test_ten_thousand_readings_leave_nothing_behind(tmp_path, encode, as_bytes):
     encode(tmp_path / "a.mp4", counter_frames(12, 64, 64), bf="2", g="6")
@@ -251,19 +253,17 @@ def test_ten_thousand_readings_leave_nothing_behind(tmp_path, encode, as_bytes):
     process = psutil.Process()
 
     def read(times: int) -> tuple[int, int]:
-        for number in range(times):
+        for _ in range(times):
             with VideoFile(video) as opened:
                 opened.read([9, 2])
                 next(opened.frames())  # and abandoned
-            if number % 100 == 99:
-                gc.collect()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)  # what is free but kept is no leak
         return process.memory_info().rss, process.num_fds()
 
     memory, files = read(500)
     memory_after, files_after = read(10_000)
-    # A decoder leaked each reading would be hundreds of megabytes, a frame 60. 1 to 3 kB a reading do stay, by means
-    # not yet known.
-    assert memory_after - memory < 40 * 2**20
+    assert memory_after - memory < 2**20  # 100 bytes a reading
     assert files_after == files
 
 

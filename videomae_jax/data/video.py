@@ -5,7 +5,7 @@ import os
 import warnings
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from fractions import Fraction
 from itertools import pairwise, takewhile
 from operator import attrgetter, itemgetter
@@ -225,12 +225,14 @@ class VideoFile(Frames):
     def _packets(self) -> Iterator[av.Packet]:
         """The packets from here on, all to be decoded."""
         self._stream.codec_context.skip_frame = "DEFAULT"
-        for packet in self._container.demux(self._stream):
-            # An empty packet would tell the decoder that the stream ends; a corrupt one is a cut-off last frame.
-            if packet.size > 0 and not packet.is_corrupt:
-                if self._number_at is not None:
-                    packet.pts = self._number_at.get(packet.pos)
-                yield packet
+        # Half-way and not closed, PyAV's generator leaks a packet: gigabytes in a long run.
+        with closing(self._container.demux(self._stream)) as packets:
+            for packet in packets:
+                # An empty packet would tell the decoder that the stream ends; a corrupt one is a cut-off last frame.
+                if packet.size > 0 and not packet.is_corrupt:
+                    if self._number_at is not None:
+                        packet.pts = self._number_at.get(packet.pos)
+                    yield packet
 
     def _packets_for(self, needed: set[int]) -> Iterator[av.Packet]:
         """The packets from here to the last of the needed frames, in decoding order.
