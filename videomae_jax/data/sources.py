@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,9 @@ from videomae_jax.data.video import VideoFile
 
 NO_LABEL = -1
 _BUILTIN = "builtin:"
-_NAMED = (_BUILTIN,)  # how sources begin that are no places in the file system
+_TFDS = "tfds:"
+_TFDS_SPLIT = re.compile(r":\w+(\[[^\]]*\])?$")  # `:train`, `:train[:90%]`
+_NAMED = (_BUILTIN, _TFDS)  # how sources begin that are no places in the file system
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,6 +115,9 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
         - `FOLDER:1:train` or `FOLDER:1:test`: split 1 of HMDB51, whose `*_test_split1.txt` are in FOLDER;
         - a folder with one sub-folder for each class, or a folder of videos without classes; folders of numbered
           pictures are videos;
+        - a data set that `videomae_jax.data.prepare` made, or any TFDS data set with videos, in ArrayRecord files:
+          `FOLDER:SPLIT`, where SPLIT may be a slice such as `train[:90%]`, or `FOLDER` where it has one split; and
+          `tfds:NAME:SPLIT` for one in the folder of TFDS (`TFDS_DATA_DIR`);
         - `builtin:train` or `builtin:val`.
       class_names: the classes of the training set, in its order, for every other set. None for the training
         set itself: names are sorted, integers stay as they are and get the names "0", "1", ..., and annotations
@@ -124,6 +130,11 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
       ValueError: nothing is there, something in it cannot be understood, a file is missing, or a label is not
         among `class_names`. The message names the place and the fix.
     """
+    if path.startswith(_TFDS) or any(map(_is_tfds_folder, {path, _TFDS_SPLIT.sub("", path)})):
+        # It builds on this file, and what it imports takes half a second.
+        from videomae_jax.data.tfds_videos import open_tfds
+
+        return open_tfds(path, class_names)
     if path.startswith(_BUILTIN):
         entries, own_classes = read_manifest(builtin.manifest(path.removeprefix(_BUILTIN)))
         own_classes = builtin.CAMERA_MOVES
@@ -144,6 +155,11 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
     else:
         entries, own_classes = read_manifest(Path(path))
     return _source(path, entries, own_classes if class_names is None else class_names)
+
+
+def _is_tfds_folder(path: str) -> bool:
+    # The second is that of an unfinished one, which has more to say than that it holds no videos.
+    return any(os.path.isfile(os.path.join(path, file)) for file in ("dataset_info.json", "prepare/options.json"))
 
 
 def _list_folder(folder: Path) -> list[Entry]:
