@@ -69,7 +69,7 @@ def prepare(
       sources: what `open_source` opens, by split: `train`, `val`, `test`. The classes are those of the first.
       options: how to store the videos.
       name: of the data set; None for the folder's.
-      workers: processes.
+      workers: processes; 0 to work in this one, which a video that ends the decoder's process then ends.
       max_broken_share: at most so many of the videos may be broken.
       beam_runner: what Apache Beam is to run it on; None for processes here.
       beam_options: more words for Beam's own command line.
@@ -111,7 +111,9 @@ def make_plan(name: str, sources: Mapping[str, str], options: Options) -> Plan:
       ValueError: one cannot be opened, or its videos have no times and the options need them.
     """
     if not re.fullmatch(r"[A-Za-z_]\w*", name):
-        raise ValueError(f"a data set's name is letters, digits and _, and begins with no digit, got {name!r}; give --name")
+        raise ValueError(
+            f"a data set's name is letters, digits and _, and begins with no digit, got {name!r}; give --name"
+        )
     opened, class_names = {}, None
     for split, path in sources.items():
         opened[split] = open_source(path, class_names)
@@ -235,9 +237,7 @@ def _write_metadata(folder: str, plan: Plan, reports: list[tuple[Shard, list[Sto
             "num_frames": [video.num_frames for video in videos],
             "strides": [video.stride for video in videos] if plan.sources[split].strides is not None else None,
         }
-        lengths = [
-            sum(-(-video.num_frames // options.frames_per_record) for video in stored) for stored, _ in own
-        ]
+        lengths = [sum(-(-video.num_frames // options.frames_per_record) for video in stored) for stored, _ in own]
         infos.append(tfds.core.SplitInfo(name=split, shard_lengths=lengths, num_bytes=sum(size for _, size in own)))
     metadata = {
         "format": FORMAT,
@@ -335,7 +335,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-seconds", type=_positive(float), help="where longer videos end (default: nowhere)")
     parser.add_argument("--frames-per-record", type=_positive(int), default=32, help="(default: 32)")
     parser.add_argument("--videos-per-shard", type=_positive(int), default=32, help="(default: 32)")
-    parser.add_argument("--workers", type=_positive(int), default=CORES, help=f"processes (default: {CORES})")
+    parser.add_argument("--workers", type=int, default=CORES, help=f"processes (default: {CORES})")
     parser.add_argument("--max-broken-share", type=float, default=0.05, help="(default: 0.05)")
     parser.add_argument("--beam_runner", help="DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...")
     parser.add_argument("--beam_options", nargs=argparse.REMAINDER, default=(), help="all that follows is for Beam")

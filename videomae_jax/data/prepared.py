@@ -116,7 +116,8 @@ class PreparedVideo(Frames):
             list(record["first_frame"].int64_list.value) != [first_frame]
         ):
             raise VideoReadError(
-                self.path, f"its record of frame {first_frame} is another one; the data set's files do not belong together"
+                self.path,
+                f"its record of frame {first_frame} is another one; the data set's files do not belong together",
             )
         return record["frames"].bytes_list.value
 

@@ -18,13 +18,17 @@ def write_shards(shards: Iterable[Shard], workers: int, at_video: Callable[[], N
 
     Args:
       shards: which.
-      workers: the number of processes.
+      workers: the number of processes; 0 to write them in this one, which then a video can end.
       at_video: called when a video was written, or found broken.
 
     Raises:
       RuntimeError: a shard cannot be written; not that a video cannot be read.
     """
-    waiting, busy = deque(shards), {}
+    if workers == 0:
+        for shard in shards:
+            write_shard(shard, at_video=lambda video: at_video())
+        return
+    waiting, busy, idle = deque(shards), {}, []
     try:
         idle = [_Worker() for _ in range(min(workers, len(waiting)))]
         while waiting or busy:
