@@ -26,7 +26,6 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.prepared import FORMAT, record_features
 from videomae_jax.data.records import INFO_FILE
@@ -283,7 +282,7 @@ def _print_summary(folder: str, plan: Plan, reports: list, broken: int) -> None:
         videos = [video for stored, _ in own for video in stored]
         frames, size = sum(video.num_frames for video in videos), sum(size for _, size in own)
         print(
-            f"{split:9} {len(videos)} videos, {frames} frames, {size / 1e6:.1f} MB ({size / max(frames, 1):.0f} a frame)"
+            f"{split:9} {len(videos)} videos, {frames} frames, {size / 1e6:.1f} MB, {size / frames:.0f} bytes a frame"
         )
     if broken:
         print(f"{'broken':9} {broken} videos, listed in {folder}/broken_videos.csv")

@@ -139,7 +139,7 @@ def _find(path: str, name: str) -> str:
     except Exception as error:
         folders = ", ".join(map(os.fspath, file_utils.list_data_dirs()))
         raise ValueError(
-            f"data path {path!r}: no TFDS data set {name} in {folders}; prepare it there, where TensorFlow is installed, "
+            f"data path {path!r}: no TFDS data set {name} in {folders}; prepare it, where TensorFlow is installed, "
             f"with tfds build {name} --file_format=array_record, or set TFDS_DATA_DIR"
         ) from error
 
