@@ -228,17 +228,8 @@ def test_nothing_but_broken_videos_is_an_error(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for v in range(3):
         (tmp_path / f"in/{v}.mp4").write_text("no video")
-    error = error_of(
-        capsys,
-        "--out",
-        str(tmp_path / "out"),
-        "--val",
-        str(tmp_path / "in"),
-        "--max-broken-share",
-        "1",
-        "--workers",
-        "0",
-    )
+    words_ = ["--max-broken-share", "1", "--workers", "0"]
+    error = error_of(capsys, "--out", str(tmp_path / "out"), "--val", str(tmp_path / "in"), *words_)
     assert "all videos of val are broken" in error
 
 

@@ -281,9 +281,7 @@ def _print_summary(folder: str, plan: Plan, reports: list, broken: int) -> None:
         own = [(stored, size) for shard, stored, _, size in reports if shard.split == split]
         videos = [video for stored, _ in own for video in stored]
         frames, size = sum(video.num_frames for video in videos), sum(size for _, size in own)
-        print(
-            f"{split:9} {len(videos)} videos, {frames} frames, {size / 1e6:.1f} MB, {size / frames:.0f} bytes a frame"
-        )
+        print(f"{split:9} {len(videos)} videos, {frames} frames, {size / 1e6:.1f} MB, {size // frames} bytes a frame")
     if broken:
         print(f"{'broken':9} {broken} videos, listed in {folder}/broken_videos.csv")
     print(f"{'use':9} data.path={folder}:{next(iter(plan.sources))}")

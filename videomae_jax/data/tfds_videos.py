@@ -131,17 +131,25 @@ class TfdsSource(VideoSource):
 
 
 def _find(path: str, name: str) -> str:
-    # Raises errors of many kinds for what it does not find.
-    try:
-        return os.fspath(tfds.builder_from_files(name).data_dir)
-    except ModuleNotFoundError:
-        raise
-    except Exception as error:
-        folders = ", ".join(map(os.fspath, file_utils.list_data_dirs()))
-        raise ValueError(
-            f"data path {path!r}: no TFDS data set {name} in {folders}; prepare it, where TensorFlow is installed, "
-            f"with tfds build {name} --file_format=array_record, or set TFDS_DATA_DIR"
-        ) from error
+    """The folder of `set`, `set/config` or one of these with `:version`; without a version the newest."""
+    # `tfds.builder` and its kind import TensorFlow for the feature `Video`.
+    below, _, version = name.partition(":")
+    data_dirs = [os.path.join(folder, below) for folder in map(os.fspath, file_utils.list_data_dirs())]
+    for data_dir in data_dirs:
+        there = [item for item in _folders(data_dir) if tfds.core.Version.is_valid(item) and version in ("", item)]
+        if there:
+            return os.path.join(data_dir, max(there, key=tfds.core.Version))
+    configs = [f"{NAMED}{below}/{config}" for data_dir in data_dirs for config in _folders(data_dir)]
+    if configs and "/" not in below and not version:
+        raise ValueError(f"data path {path!r}: say which, {' or '.join(configs)}")
+    raise ValueError(
+        f"data path {path!r}: no TFDS data set {name} at {', '.join(data_dirs)}; prepare it, where TensorFlow is "
+        f"installed, with tfds build {name} --file_format=array_record, or set TFDS_DATA_DIR"
+    )
+
+
+def _folders(parent: str) -> list[str]:
+    return sorted(item.name for item in os.scandir(parent) if item.is_dir()) if os.path.isdir(parent) else []
 
 
 def _read_videos(path: str, folder: TfdsFolder, split: str | None, class_names: Classes | None) -> TfdsSource:
