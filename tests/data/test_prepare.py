@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
@@ -397,6 +398,16 @@ def test_few_files_stay_open(prepared, monkeypatch):
         for name in LENGTHS:
             read_all(source, name)
             assert len(os.listdir("/proc/self/fd")) <= before + 2
+
+
+def test_threads_share_the_files(prepared, monkeypatch):
+    source = open_source(str(prepared("--train", "VIDEOS", "--videos-per-shard", "1")))
+    monkeypatch.setattr(records, "MAX_OPEN_FILES", 1)
+    whole = {name: read_all(source, name) for name in LENGTHS}
+    with ThreadPoolExecutor(8) as pool:
+        names = [*LENGTHS] * 20
+        for name, got in zip(names, pool.map(lambda name: read_all(source, name), names), strict=True):
+            np.testing.assert_array_equal(got, whole[name])
 
 
 def copy_of(folder, target):

@@ -216,12 +216,24 @@ def test_too_many_broken_videos_are_an_error_that_keeps_the_rest(videos, tmp_pat
     (tmp_path / "in/a/0.mp4").write_text("no video")
     arguments = words(tmp_path / "out", tmp_path / "in", "--workers", "0")
     error = error_of(capsys, *arguments)
-    assert "2 of 18 videos are broken, the first is" in error and "Raise --max-broken-share" in error
+    assert "2 of 18 videos are broken, the first is" in error and "or raise --max-broken-share" in error
     assert len(broken_rows(tmp_path / "out")) == 3 and not (tmp_path / "out/dataset_info.json").exists()
     shards = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*array_record*")}
     main([*arguments, "--max-broken-share", "0.12"])
     assert {file: file.stat().st_mtime_ns for file in shards} == shards
     assert len(open_source(f"{tmp_path / 'out'}:val")) == 5
+
+
+def test_mended_videos_are_read_again(undisturbed, videos, tmp_path, capsys):
+    shutil.copytree(videos, tmp_path / "in")
+    (tmp_path / "in/a/0.mp4").write_text("no video")
+    arguments = words(tmp_path / "small", tmp_path / "in", "--workers", "0")
+    error_of(capsys, *arguments)
+    reports = {file: file.stat().st_mtime_ns for file in (tmp_path / "small/prepare").glob("*-0*.json")}
+    shutil.copy(videos / "a/0.mp4", tmp_path / "in/a/0.mp4")
+    main(arguments)
+    assert content(tmp_path / "small") == content(undisturbed)
+    assert sum(file.stat().st_mtime_ns != written for file, written in reports.items()) == 2
 
 
 def test_nothing_but_broken_videos_is_an_error(tmp_path, capsys):
@@ -230,7 +242,7 @@ def test_nothing_but_broken_videos_is_an_error(tmp_path, capsys):
         (tmp_path / f"in/{v}.mp4").write_text("no video")
     words_ = ["--max-broken-share", "1", "--workers", "0"]
     error = error_of(capsys, "--out", str(tmp_path / "out"), "--val", str(tmp_path / "in"), *words_)
-    assert "all videos of val are broken" in error
+    assert "3 of 3 videos are broken" in error
 
 
 def test_a_shard_of_broken_videos_is_no_trouble(videos, tmp_path):

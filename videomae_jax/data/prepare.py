@@ -90,14 +90,23 @@ def prepare(
         write_plan(folder, plan)
         shards = plan.shards(folder)
         todo = [shard for shard in shards if not shard.report_file.exists()]
+        if not todo and _is_too_many(plan, broken := _broken(shards), max_broken_share):
+            # The last run ended here, and since then they may have been mended.
+            todo = [shard for shard in shards if any(shard == other for other, _ in broken)]
         if pipeline is None:
             _run_here(plan, shards, todo, workers)
         else:
             _run_on_beam(pipeline, todo)
-        reports = [(shard, *read_report(shard)) for shard in shards]
-        broken = [(shard.split, video) for shard, _, videos, _ in reports for video in videos]
+        broken = _broken(shards)
         write_atomically(Path(folder, "broken_videos.csv"), _table(broken).encode())
-        _check_broken(folder, plan, broken, max_broken_share)
+        if _is_too_many(plan, broken, max_broken_share):
+            _, first = broken[0]
+            raise ValueError(
+                f"{len(broken)} of {sum(map(len, plan.sources.values()))} videos are broken, the first is "
+                f"{first.path}: {first.reason}; all are listed in {folder}/broken_videos.csv. Mend them, or raise "
+                "--max-broken-share as long as each split has some videos, and give the same command again"
+            )
+        reports = [(shard, *read_report(shard)) for shard in shards]
         _write_metadata(folder, plan, reports)
         (work_folder(folder) / "plan.pickle").unlink()
     _print_summary(folder, plan, reports, len(broken))
@@ -209,19 +218,14 @@ def _run_on_beam(pipeline, todo: list[Shard]) -> None:
         _ = pipeline | beam.Create(todo) | beam.Reshuffle() | beam.Map(write_shard)
 
 
-def _check_broken(folder: str, plan: Plan, broken: list[tuple[str, Broken]], max_share: float) -> None:
-    total = sum(map(len, plan.sources.values()))
-    kept = Counter({split: len(source) for split, source in plan.sources.items()})
-    kept.subtract(split for split, _ in broken)
-    empty = [split for split, count in kept.items() if count == 0]
-    if empty or len(broken) > max_share * total:
-        which = f"all videos of {empty[0]}" if empty else f"{len(broken)} of {total} videos"
-        _, first = broken[0]
-        raise ValueError(
-            f"{which} are broken, the first is {first.path}: {first.reason}; all are listed in "
-            f"{folder}/broken_videos.csv. {'Mend them' if empty else 'Raise --max-broken-share, or mend them'} and "
-            f"remove {work_folder(folder)} to try again"
-        )
+def _broken(shards: list[Shard]) -> list[tuple[Shard, Broken]]:
+    return [(shard, video) for shard in shards for video in read_report(shard)[1]]
+
+
+def _is_too_many(plan: Plan, broken: list[tuple[Shard, Broken]], max_share: float) -> bool:
+    count = Counter(shard.split for shard, _ in broken)
+    nothing_left = any(count[split] == len(source) for split, source in plan.sources.items())
+    return nothing_left or len(broken) > max_share * sum(map(len, plan.sources.values()))
 
 
 def _write_metadata(folder: str, plan: Plan, reports: list[tuple[Shard, list[Stored], list[Broken], int]]) -> None:
@@ -268,10 +272,10 @@ def _write_metadata(folder: str, plan: Plan, reports: list[tuple[Shard, list[Sto
     shutil.rmtree(written)
 
 
-def _table(broken: list[tuple[str, Broken]]) -> str:
+def _table(broken: list[tuple[Shard, Broken]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(
-        [("split", "path", "reason"), *((split, video.path, video.reason) for split, video in broken)]
+        [("split", "path", "reason"), *((shard.split, video.path, video.reason) for shard, video in broken)]
     )
     return text.getvalue()
 

@@ -185,15 +185,15 @@ def read_prepared(
       ValueError: there is no such split, a label is not among `class_names`, or files and metadata do not fit together.
     """
     index = metadata["splits"]
-    counts = {name: len(videos["ids"]) for name, videos in index.items()}
-    split_name, start, stop = folder.choose(split, counts)
+    split_name, start, stop = folder.choose(split, {name: len(videos["ids"]) for name, videos in index.items()})
     videos, own_classes = index[split_name], tuple(metadata["class_names"])
     num_frames = np.array(videos["num_frames"], np.int64)
     records = -(-num_frames // metadata["frames_per_record"])
-    if records.sum() != len(folder.records(split_name)):
+    stored = len(folder.records(split_name))
+    if records.sum() != stored:
         raise ValueError(
             f"data set {folder.folder}: metadata.json tells of {records.sum()} records in the split {split_name}, "
-            f"dataset_info.json of {len(folder.records(split_name))}; they do not belong together, prepare it again"
+            f"dataset_info.json of {stored}; they do not belong together, prepare it again"
         )
     labels = np.array(videos["labels"], np.int32)[start:stop]
     if class_names is not None:

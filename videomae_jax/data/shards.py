@@ -82,9 +82,7 @@ class Plan:
     def videos(self, shard: "Shard") -> Int64[np.ndarray, "v"]:
         """The indices of a shard's videos, in its order."""
         source = self.sources[shard.split]
-        # Sources come sorted by class; mixed, shards are alike in size, and a part of them is a sample of the whole.
-        order = np.random.default_rng(0).permutation(len(source))
-        return np.array_split(order, self.num_shards(source))[shard.number]
+        return _shuffled(len(source), self.num_shards(source))[shard.number]
 
     def file_name(self, shard: "Shard") -> str:
         count = self.num_shards(self.sources[shard.split])
@@ -121,6 +119,12 @@ def work_folder(folder: str | os.PathLike) -> Path:
 
 def write_plan(folder: str, plan: Plan) -> None:
     write_atomically(work_folder(folder) / "plan.pickle", pickle.dumps(plan))
+
+
+@lru_cache
+def _shuffled(num_videos: int, num_shards: int) -> list[Int64[np.ndarray, "v"]]:
+    # Sources come sorted by class; mixed, shards are alike in size, and a part of them is a sample of the whole.
+    return np.array_split(np.random.default_rng(0).permutation(num_videos), num_shards)
 
 
 @lru_cache(maxsize=1)
