@@ -189,7 +189,7 @@ def test_gray_becomes_rgb(tmp_path, stored):
     assert label == -1
     np.testing.assert_array_equal(video.read(range(5)), gray.repeat(3, axis=-1))
     clip = CenterClip(num_frames=5, stride=1, image_size=(16, 24))(video, None)
-    np.testing.assert_array_equal(clip[0], gray.repeat(3, axis=-1))
+    np.testing.assert_array_equal(clip[0, :4], gray[:4].repeat(3, axis=-1))
 
 
 def test_the_only_class_label_counts_whatever_its_name(tmp_path):
