@@ -241,6 +241,7 @@ def test_videos_without_labels(prepared, videos):
     source = open_source(str(folder))
     assert source.class_names == () and source.labels.tolist() == [-1, -1]
     assert source.open(0)[1] == -1
+    assert "label" not in source._records[0]
     assert "label" not in tfds.builder_from_directory(folder).info.features
 
 
@@ -438,6 +439,18 @@ def test_another_files_records_are_broken_videos(jpeg, prepared, tmp_path):
     (folder / "metadata.json").write_text(json.dumps(metadata))
     with pytest.raises(VideoReadError, match="is another one; the data set's files do not belong together"):
         read_all(open_source(str(folder)), "run/33.mp4")
+
+
+def test_other_frames_of_the_same_video_are_an_error(jpeg, tmp_path):
+    folder = copy_of(jpeg, tmp_path / "copy")
+    metadata = json.loads((folder / "metadata.json").read_text())
+    index = metadata["splits"]["train"]
+    place = max(place for place, length in enumerate(index["num_frames"]) if length > 32)
+    index["num_frames"][place - 1] += 32
+    index["num_frames"][place] -= 32
+    (folder / "metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(VideoReadError, match="its record of frame 0 is another one"):
+        read_all(open_source(str(folder)), index["ids"][place])
 
 
 def test_cut_off_files_are_broken_videos(jpeg, tmp_path):

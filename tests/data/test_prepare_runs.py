@@ -105,6 +105,8 @@ def test_a_run_killed_twice_ends_with_the_same_data_set(undisturbed, videos, tmp
         run.communicate()
         assert run.returncode == -signal.SIGKILL and not (folder / "dataset_info.json").exists()
         finished = [file.stem for file in folder.glob("prepare/*-0*.json")]
+        for file in folder.glob("*array_record*"):  # none is half written
+            assert file.read_bytes() == (undisturbed / file.name).read_bytes()
         kept |= {file: file.stat().st_mtime_ns for file in folder.glob("prepare/*-0*.json")}
         assert reports <= len(finished) < 9
     (folder / "prepare" / "left behind.tmp").write_text("half")
@@ -291,7 +293,14 @@ def test_a_video_that_ends_its_process_is_broken(videos, tmp_path, monkeypatch):
 
 def test_a_process_that_died_once_is_no_broken_video(undisturbed, videos, tmp_path, monkeypatch):
     deadly(videos, monkeypatch, once=str(tmp_path / "died"))
+    counted, write_shards = [], prepare_module.write_shards
+    monkeypatch.setattr(
+        prepare_module,
+        "write_shards",
+        lambda todo, workers, at_video: write_shards(todo, workers, lambda: counted.append(1)),
+    )
     prepare(tmp_path / "small", {"train": str(videos)}, OPTIONS, workers=1)
+    assert len(counted) == NUM_VIDEOS
     assert (tmp_path / "died").exists() and broken_rows(tmp_path / "small")[1:] == []
     for file, expected in content(undisturbed).items():
         if "train" in file:

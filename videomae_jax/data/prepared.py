@@ -134,7 +134,7 @@ class PreparedSource(VideoSource):
     Attributes:
       folder: where the data set is.
       split: the split or a slice of it.
-      ids: V names, unique in the split.
+      prefix: what the paths begin with; the rest of each is its name in the data set.
       num_frames: of each video.
       first_records: the number of each video's first record.
       frames_per_record, codec: as in `PreparedVideo`.
@@ -142,7 +142,7 @@ class PreparedSource(VideoSource):
 
     folder: str = ""
     split: str | None = None
-    ids: tuple[str, ...] = ()
+    prefix: str = ""
     num_frames: Int64[np.ndarray, "V"] | None = None
     first_records: Int64[np.ndarray, "V"] | None = None
     frames_per_record: int = 0
@@ -151,7 +151,7 @@ class PreparedSource(VideoSource):
     def open(self, index: int) -> tuple[PreparedVideo, int]:
         video = PreparedVideo(
             self.paths[index],
-            self.ids[index],
+            self.paths[index].removeprefix(self.prefix),
             int(self.num_frames[index]),
             self._records,
             int(self.first_records[index]),
@@ -159,6 +159,11 @@ class PreparedSource(VideoSource):
             self.codec,
         )
         return video, int(self.labels[index])
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """V names, unique in the split."""
+        return tuple(path.removeprefix(self.prefix) for path in self.paths)
 
     @cached_property
     def _records(self) -> RecordFiles:
@@ -198,18 +203,17 @@ def read_prepared(
     labels = np.array(videos["labels"], np.int32)[start:stop]
     if class_names is not None:
         labels = relabel(name, own_classes, class_names)[labels]
-    ids = tuple(videos["ids"][start:stop])
-    prefix = name if split is not None else f"{name}:{split_name}"
+    prefix = f"{name}/" if split is not None else f"{name}:{split_name}/"
     strides = videos["strides"]
     return PreparedSource(
         name,
-        tuple(f"{prefix}/{video_id}" for video_id in ids),
+        tuple(prefix + video_id for video_id in videos["ids"][start:stop]),
         labels,
         own_classes if class_names is None else class_names,
         None if strides is None else np.array(strides, np.int32)[start:stop],
         folder=folder.folder,
         split=split,
-        ids=ids,
+        prefix=prefix,
         num_frames=num_frames[start:stop],
         first_records=(np.cumsum(records) - records)[start:stop],
         frames_per_record=metadata["frames_per_record"],

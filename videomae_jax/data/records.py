@@ -147,15 +147,16 @@ class TfdsFolder:
           ValueError: files are missing.
         """
         info = self._splits[split]
-        files = [os.fspath(file) for file in info.filepaths] if info.shard_lengths else []
-        there = {name for name in os.listdir(self.folder)}
-        missing = [file for file in files if os.path.basename(file) not in there]
+        count, template = info.num_shards, info.filename_template
+        names = [template.relative_filepath(shard_index=shard, num_shards=count) for shard in range(count)]
+        there = set(os.listdir(self.folder))
+        missing = [name for name in names if name not in there]
         if missing:
             raise ValueError(
-                f"data set {self.folder}: {len(missing)} of {len(files)} files of its split {split} are missing, "
-                f"the first is {os.path.basename(missing[0])}; copy or prepare it again"
+                f"data set {self.folder}: {len(missing)} of {count} files of its split {split} are missing, "
+                f"the first is {missing[0]}; copy or prepare it again"
             )
-        return RecordFiles(files, info.shard_lengths)
+        return RecordFiles([os.path.join(self.folder, name) for name in names], info.shard_lengths)
 
     def metadata(self) -> dict:
         """What `metadata.json` says; empty where there is none.

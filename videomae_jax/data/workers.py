@@ -63,11 +63,11 @@ class _Worker:
         others.close()
 
     def begin(self, shard: Shard) -> None:
-        self._shard, self._deaths, self._unreadable = shard, Counter(), {}
+        self._shard, self._deaths, self._unreadable, self._furthest = shard, Counter(), {}, -1
         self._again()
 
     def _again(self) -> None:
-        self._video, self._furthest = None, -1
+        self._video = None
         self.connection.send((self._shard, self._unreadable))
 
     def receive(self, at_video: Callable[[], None]) -> bool:
