@@ -211,10 +211,12 @@ def test_sets_are_found_by_name(pictures, tmp_path, monkeypatch):
     shutil.copytree(pictures, tmp_path / "all/kth/first/1.0.0")
     shutil.copytree(pictures, tmp_path / "all/kth/second/1.0.0")
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "all"))
+    (tmp_path / "mixture.csv").write_text("source\ntfds:ucf:train\ntfds:ucf/by_person\n")
     code = (
         "import sys; from videomae_jax.data.sources import open_source\n"
         "for path in ('tfds:ucf:train', 'tfds:ucf:1.10.0:train[1:]', 'tfds:ucf/by_person'):\n"
         "    source = open_source(path); print(len(source), source.paths[0], source.open(0)[0].num_frames)\n"
+        f"print(len(open_source({str(tmp_path / 'mixture.csv')!r})))\n"
         "print('tensorflow' in sys.modules)\n"
         "for path in ('tfds:kth:train', 'tfds:ucf:3.0.0:train', 'tfds:ucf101/ucf101_1:train'):\n"
         "    try: open_source(path)\n"
@@ -227,6 +229,7 @@ def test_sets_are_found_by_name(pictures, tmp_path, monkeypatch):
         "5 tfds:ucf:train/0 3",
         "4 tfds:ucf:1.10.0:train[1:]/1 1",
         "5 tfds:ucf/by_person:train/0 3",
+        "10",
         "False",
     ]
     assert which == "data path 'tfds:kth:train': say which, tfds:kth/first or tfds:kth/second"
