@@ -14,11 +14,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 import psutil
 import pytest
 
 from videomae_jax.data import prepare as prepare_module
+from videomae_jax.data import shards
 from videomae_jax.data.prepare import main, prepare
 from videomae_jax.data.shards import Options, write_shard
 from videomae_jax.data.sources import VideoSource, open_source
@@ -69,11 +71,11 @@ def error_of(capsys, *arguments):
 
 
 def test_a_run_leaves_no_other_files(undisturbed):
-    shards = [f"small-train.array_record-{n:05d}-of-00006" for n in range(6)]
-    shards += [f"small-val.array_record-{n:05d}-of-00003" for n in range(3)]
+    files = [f"small-train.array_record-{n:05d}-of-00006" for n in range(6)]
+    files += [f"small-val.array_record-{n:05d}-of-00003" for n in range(3)]
     reports = [f"prepare/train-{n:05d}.json" for n in range(6)] + [f"prepare/val-{n:05d}.json" for n in range(3)]
     metadata = ["dataset_info.json", "features.json", "label.labels.txt", "metadata.json", "broken_videos.csv"]
-    assert set(content(undisturbed)) == {*shards, *reports, *metadata, "prepare/options.json", "prepare/lock"}
+    assert set(content(undisturbed)) == {*files, *reports, *metadata, "prepare/options.json", "prepare/lock"}
 
 
 def test_shards_mix_the_classes(undisturbed):
@@ -220,9 +222,9 @@ def test_too_many_broken_videos_are_an_error_that_keeps_the_rest(videos, tmp_pat
     error = error_of(capsys, *arguments)
     assert "2 of 18 videos are broken, the first is" in error and "or raise --max-broken-share" in error
     assert len(broken_rows(tmp_path / "out")) == 3 and not (tmp_path / "out/dataset_info.json").exists()
-    shards = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*array_record*")}
+    written = {file: file.stat().st_mtime_ns for file in (tmp_path / "out").glob("*array_record*")}
     main([*arguments, "--max-broken-share", "0.12"])
-    assert {file: file.stat().st_mtime_ns for file in shards} == shards
+    assert {file: file.stat().st_mtime_ns for file in written} == written
     assert len(open_source(f"{tmp_path / 'out'}:val")) == 5
 
 
@@ -259,6 +261,40 @@ def test_a_shard_of_broken_videos_is_no_trouble(videos, tmp_path):
         video, label = source.open(index)
         assert len(list(video.frames())) == video.num_frames
         assert source.class_names[label] == source.ids[index][0]
+
+
+def test_whatever_one_video_does_is_its_own_trouble(videos, tmp_path, monkeypatch):
+    encode = shards.encode_jpeg
+    monkeypatch.setattr(
+        shards, "encode_jpeg", lambda frame, quality: {}["x"] if len(frame) == 10 else encode(frame, quality)
+    )
+    shutil.copytree(videos, tmp_path / "in")
+    for name, sizes in (("odd", [(10, 12), (10, 12)]), ("changing", [(20, 20), (20, 20), (20, 24)])):
+        (tmp_path / "in/a" / name).mkdir()
+        for number, (height, width) in enumerate(sizes):
+            cv2.imwrite(str(tmp_path / "in/a" / name / f"{number}.png"), np.zeros((height, width, 3), np.uint8))
+    prepare(tmp_path / "out", {"train": str(tmp_path / "in")}, OPTIONS, workers=0, max_broken_share=0.5)
+    reasons = {Path(path).name: reason for _, path, reason in broken_rows(tmp_path / "out")[1:]}
+    assert reasons == {"odd": "KeyError: 'x'", "changing": "its frames change size on the way"}
+    assert len(open_source(str(tmp_path / "out"))) == NUM_VIDEOS
+
+
+def test_files_appear_when_they_are_whole_and_the_metadata_last(videos, tmp_path, monkeypatch):
+    out, seen = tmp_path / "out", []
+    serialize, write = shards.serialize_record, prepare_module.write_atomically
+
+    def serializing(*arguments):
+        seen.append(len(list(out.glob("*array_record*"))) - len(list(out.glob("prepare/*-0*.json"))))
+        return serialize(*arguments)
+
+    def writing(file, content):
+        assert not (out / "dataset_info.json").exists()
+        write(file, content)
+
+    monkeypatch.setattr(shards, "serialize_record", serializing)
+    monkeypatch.setattr(prepare_module, "write_atomically", writing)
+    prepare(out, {"train": str(videos)}, OPTIONS, workers=0)
+    assert set(seen) == {0} and (out / "dataset_info.json").exists()
 
 
 @dataclass(frozen=True, eq=False)

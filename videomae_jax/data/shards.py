@@ -156,19 +156,25 @@ def write_shard(
         for place, index in enumerate(plan.videos(shard).tolist()):
             video_id = plan.ids[shard.split][index]
             at_video(place)
-            try:
-                if reason := (unreadable or {}).get(place):
-                    raise VideoReadError(source.paths[index], reason)
-                video, label = source.open(index)
-                with video, tempfile.SpooledTemporaryFile(MAX_IN_MEMORY, dir=work_folder(shard.folder)) as spool:
-                    # A video that breaks half-way leaves nothing behind.
-                    num_frames = _spool(video, video_id, label if plan.class_names else None, options, spool)
-                    for record in _unspool(spool):
-                        writer.write(record)
-            except VideoReadError as error:
-                broken.append(Broken(error.path, error.reason))
-            else:
-                stored.append(Stored(video_id, label, num_frames, source.stride(index) or 0))
+            # A video that breaks half-way leaves nothing behind.
+            with tempfile.SpooledTemporaryFile(MAX_IN_MEMORY, dir=work_folder(shard.folder)) as spool:
+                try:
+                    if reason := (unreadable or {}).get(place):
+                        raise VideoReadError(source.paths[index], reason)
+                    video, label = source.open(index)
+                    with video:
+                        num_frames = _spool(video, video_id, label if plan.class_names else None, options, spool)
+                except VideoReadError as error:
+                    broken.append(Broken(error.path, error.reason))
+                    continue
+                except OSError:  # the disk is full
+                    raise
+                except Exception as error:  # whatever one file does must not end the run
+                    broken.append(Broken(source.paths[index], f"{type(error).__name__}: {error}"))
+                    continue
+                for record in _unspool(spool):
+                    writer.write(record)
+            stored.append(Stored(video_id, label, num_frames, source.stride(index) or 0))
     finally:
         writer.close()
     _sync(temporary)
