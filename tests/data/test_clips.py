@@ -38,6 +38,12 @@ def noise(num_frames=40, height=30, width=50):
     return Memory(np.stack([cv2.resize(frame, (width, height)) for frame in pixels]))
 
 
+def make(maker, video, stride=None):
+    out = np.full(maker.shape, 77, np.uint8)
+    maker(video, stride, rng(), out)
+    return out
+
+
 def rng():
     return np.random.default_rng(7)
 
@@ -56,16 +62,16 @@ MAKERS = [
 @pytest.mark.parametrize("num_frames", [40, 3, 1])
 def test_clips_have_their_shape_and_repeat_with_their_seed(maker, num_frames):
     video = noise(num_frames)
-    clips = maker(video, None, rng())
+    clips = make(maker, video)
     assert clips.dtype == np.uint8 and clips.shape == maker.shape
-    np.testing.assert_array_equal(pickle.loads(pickle.dumps(maker))(video, None, rng()), clips)
+    np.testing.assert_array_equal(make(pickle.loads(pickle.dumps(maker)), video), clips)
     assert len(set(video.asked[: len(video.asked) // 2])) == len(video.asked) // 2  # each frame is decoded once
 
 
 @pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: f"{type(maker).__name__} {maker.stride}")
 def test_the_stride_of_the_source_wins(maker):
     video = noise()
-    maker(video, 5, rng())
+    make(maker, video, stride=5)
     steps = np.diff(video.asked)
     if isinstance(maker, MultiViewClips):
         assert not np.any(np.array(video.asked) % 5)  # its clips are of every fifth frame
@@ -77,7 +83,7 @@ def test_the_stride_of_the_source_wins(maker):
 
 def test_finetuning_clips_are_sampled_distorted_cropped_in_this_order():
     video, distort = noise(), RandAugment(operations=tuple(set(OPERATIONS) - set(GEOMETRIC)), probability=1.0)
-    clips = FinetuningClips(**CLIP, views=2, distort=distort)(video, None, rng())
+    clips = make(FinetuningClips(**CLIP, views=2, distort=distort), video)
     same = rng()
     frames = video.pixels[dense_clip(40, 4, 3, same)]
     for view in clips:
@@ -90,14 +96,14 @@ def test_finetuning_clips_are_sampled_distorted_cropped_in_this_order():
 
 def test_finetuning_clips_of_the_whole_video():
     video = noise()
-    FinetuningClips(4, None, 1, SIZE, None)(video, None, rng())
+    make(FinetuningClips(4, None, 1, SIZE, None), video)
     assert video.asked == uniform_clip(40, 4, rng()).tolist()
 
 
 @pytest.mark.parametrize("height, width", [(30, 50), (50, 30), (24, 24)])
 def test_views_are_all_segments_with_all_their_crops(height, width):
     video = noise(height=height, width=width)
-    views = MultiViewClips(4, 3, segments=2, crops=3, image_size=(20, 20))(video, None)
+    views = make(MultiViewClips(4, 3, segments=2, crops=3, image_size=(20, 20)), video)
     # Of frames 0, 3, ..., 39 the first four and the last four; side by side along the longer side.
     expected = []
     for frames in (video.pixels[[0, 3, 6, 9]], video.pixels[[30, 33, 36, 39]]):
@@ -112,7 +118,7 @@ def test_views_are_all_segments_with_all_their_crops(height, width):
 
 def test_views_of_something_something_interleave():
     video = noise(num_frames=41)
-    MultiViewClips(4, None, segments=2, crops=1, image_size=SIZE)(video, None)
+    make(MultiViewClips(4, None, segments=2, crops=1, image_size=SIZE), video)
     assert video.asked == [0, 5, 10, 15, 20, 25, 30, 35]  # int(41 / 8 * n)
 
 

@@ -1,12 +1,15 @@
 """Folders of pictures as videos."""
 
+import io
+
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from videomae_jax.data.frames import VideoReadError
-from videomae_jax.data.images import FrameFolder, decode_image
+from videomae_jax.data.images import FrameFolder, decode_image, decode_jpeg
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (12, 10, 14, 3), np.uint8)
 
@@ -93,3 +96,20 @@ def test_folders_without_frames_are_errors(tmp_path, folder):
     Image.fromarray(FRAMES[0]).save(folder / "other_09.png")
     with pytest.raises(VideoReadError, match="img_9.png and other_09.png have the same number"):
         FrameFolder(folder)
+
+
+@pytest.mark.parametrize("quality", [60, 90])
+def test_fast_jpeg_is_about_as_near_to_a_photograph_as_pillows(quality):
+    photograph, file = skimage.data.astronaut()[:256, :340], io.BytesIO()
+    Image.fromarray(photograph).save(file, "JPEG", quality=quality, subsampling="4:2:0")
+    decoded = decode_jpeg(file.getvalue()), Image.open(file)
+    errors = [np.square(np.asarray(image, float) - photograph).mean() for image in decoded]
+    assert errors[0] < 1.3 * errors[1] < 40
+
+
+@pytest.mark.parametrize("damage", [lambda jpeg: b"", lambda jpeg: b"none", lambda jpeg: jpeg[: len(jpeg) // 2]])
+def test_damaged_jpeg_is_an_error(damage):
+    jpeg = cv2.imencode(".jpg", FRAMES[0])[1].tobytes()
+    assert decode_jpeg(jpeg).shape == (10, 14, 3)
+    with pytest.raises(ValueError):
+        decode_jpeg(damage(jpeg))

@@ -20,7 +20,8 @@ import tensorflow_datasets as tfds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from videomae_jax.data import records
+from videomae_jax.data import images, records
+from videomae_jax.data import prepared as prepared_records
 from videomae_jax.data.clips import PretrainingClips
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.pipeline import train_batches
@@ -84,13 +85,17 @@ def read_all(source, video_id):
         return video.read(range(video.num_frames))
 
 
-def jpeg_oracle(frames, height, width, quality):
-    """What OpenCV makes of frames, on its own path: BGR, shrunk by averaging, encoded, decoded."""
+def opencv_decode(encoded):
+    return cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+
+
+def jpeg_oracle(frames, height, width, quality, decode=images.decode_jpeg):
+    """What OpenCV makes of frames, on its own path: BGR, shrunk by averaging, encoded."""
     pictures = []
     for frame in frames:
         small = cv2.resize(np.ascontiguousarray(frame[..., ::-1]), (width, height), interpolation=cv2.INTER_AREA)
         _, encoded = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        pictures.append(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+        pictures.append(decode(encoded.tobytes()))
     return np.stack(pictures)
 
 
@@ -153,8 +158,8 @@ def test_only_the_records_with_wanted_frames_are_read_and_only_these_are_decoded
     read, decoded = [], []
     fetch = records.RecordFiles.__getitem__
     monkeypatch.setattr(records.RecordFiles, "__getitem__", lambda self, n: read.append(n) or fetch(self, n))
-    decode = cv2.imdecode
-    monkeypatch.setattr(cv2, "imdecode", lambda *args: decoded.append(args) or decode(*args))
+    decode = prepared_records.decode_jpeg
+    monkeypatch.setattr(prepared_records, "decode_jpeg", lambda jpeg: decoded.append(jpeg) or decode(jpeg))
     video.read([31, 3])
     assert (len(read), len(decoded)) == (1, 2)
     video.read([31, 32, 69])
@@ -204,7 +209,9 @@ def test_anyone_reads_it_with_tfds(jpeg, h264, videos):
         found[name] += list(record["frames"])
     assert {name: len(frames) for name, frames in found.items()} == LENGTHS
     for name, frames in found.items():
-        np.testing.assert_array_equal(np.stack(frames), jpeg_oracle(read_video(videos / name), 36, 54, 90))
+        np.testing.assert_array_equal(
+            np.stack(frames), jpeg_oracle(read_video(videos / name), 36, 54, 90, opencv_decode)
+        )
     assert {record["id"].decode() for record in tfds.builder_from_directory(h264).as_data_source("train")} == set(
         LENGTHS
     )

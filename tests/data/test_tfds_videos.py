@@ -188,7 +188,8 @@ def test_gray_becomes_rgb(tmp_path, stored):
     video, label = source.open(0)
     assert label == -1
     np.testing.assert_array_equal(video.read(range(5)), gray.repeat(3, axis=-1))
-    clip = CenterClip(num_frames=5, stride=1, image_size=(16, 24))(video, None)
+    clip = np.zeros((1, 5, 16, 24, 3), np.uint8)
+    CenterClip(num_frames=5, stride=1, image_size=(16, 24))(video, None, np.random.default_rng(), clip)
     np.testing.assert_array_equal(clip[0, :4], gray[:4].repeat(3, axis=-1))
 
 

@@ -22,19 +22,26 @@ from videomae_jax.data.transforms import (
 
 
 class Clips(Protocol):
-    """Makes S clips of a video, each of T frames of H x W pixels."""
+    """Makes S clips of a video, each of T frames of H x W pixels.
+
+    It puts them where the batch is: a clip of 224 x 224 pixels costs about as much to copy as two of its frames to
+    decode.
+    """
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """(S, T, H, W, 3)"""
 
-    def __call__(self, video: Frames, stride: int | None, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
-        """The clips.
+    def __call__(
+        self, video: Frames, stride: int | None, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+    ) -> None:
+        """Fills `out`.
 
         Args:
           video: where the frames come from.
           stride: the distance between them in the video, where the source says it; None for the recipe's.
           rng: the only randomness there is.
+          out: contiguous.
 
         Raises:
           VideoReadError: a frame cannot be read.
@@ -60,13 +67,15 @@ class PretrainingClips:
     def shape(self) -> tuple[int, int, int, int, int]:
         return self.views, self.num_frames, *self.image_size, 3
 
-    def __call__(self, video: Frames, stride: int | None, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
+    def __call__(
+        self, video: Frames, stride: int | None, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+    ) -> None:
         indices = random_clip(video.num_frames, self.num_frames, stride or self.stride, rng)
 
         def draw(height: int, width: int) -> list[Box]:
             return [multi_scale_crop(height, width, self.image_size, rng) for _ in range(self.views)]
 
-        return _crop_each(video, indices, draw, self.image_size)
+        _crop_each(video, indices, draw, out)
 
 
 @dataclass(frozen=True)
@@ -86,10 +95,10 @@ class CenterClip:
         return 1, self.num_frames, *self.image_size, 3
 
     def __call__(
-        self, video: Frames, stride: int | None, rng: np.random.Generator | None = None
-    ) -> UInt8[np.ndarray, "1 T H W 3"]:
+        self, video: Frames, stride: int | None, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+    ) -> None:
         indices = center_clip(video.num_frames, self.num_frames, stride or self.stride)
-        return _crop_each(video, indices, lambda *size: [center_crop_box(*size, self.image_size)], self.image_size)
+        _crop_each(video, indices, lambda *size: [center_crop_box(*size, self.image_size)], out)
 
 
 @dataclass(frozen=True)
@@ -114,20 +123,20 @@ class FinetuningClips:
     def shape(self) -> tuple[int, int, int, int, int]:
         return self.views, self.num_frames, *self.image_size, 3
 
-    def __call__(self, video: Frames, stride: int | None, rng: np.random.Generator) -> UInt8[np.ndarray, "S T H W 3"]:
+    def __call__(
+        self, video: Frames, stride: int | None, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+    ) -> None:
         stride = stride or self.stride
         if stride is None:
             indices = uniform_clip(video.num_frames, self.num_frames, rng)
         else:
             indices = dense_clip(video.num_frames, self.num_frames, stride, rng)
         frames = video.read(indices)
-        return np.stack([self._view(frames, rng) for _ in range(self.views)])
-
-    def _view(self, frames: UInt8[np.ndarray, "T h w 3"], rng: np.random.Generator) -> UInt8[np.ndarray, "T H W 3"]:
-        if self.distort is not None:
-            frames = self.distort(frames, rng)
-        box = random_resized_crop(*frames.shape[1:3], self.image_size, rng)
-        return np.stack([crop_resize(frame, box, self.image_size, antialias=False) for frame in frames])
+        for view in out:
+            distorted = frames if self.distort is None else self.distort(frames, rng)
+            box = random_resized_crop(*frames.shape[1:3], self.image_size, rng)
+            for frame, cropped in zip(distorted, view, strict=True):
+                crop_resize(frame, box, self.image_size, antialias=False, out=cropped)
 
 
 @dataclass(frozen=True)
@@ -153,33 +162,37 @@ class MultiViewClips:
         return self.segments * self.crops, self.num_frames, *self.image_size, 3
 
     def __call__(
-        self, video: Frames, stride: int | None, rng: np.random.Generator | None = None
-    ) -> UInt8[np.ndarray, "S T H W 3"]:
+        self, video: Frames, stride: int | None, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+    ) -> None:
         stride = stride or self.stride
         if stride is None:
             indices = uniform_views(video.num_frames, self.num_frames, self.segments)
         else:
             indices = dense_views(video.num_frames, self.num_frames, stride, self.segments)
-        needed, places = np.unique(indices, return_inverse=True)  # places [segments T]
-        crops = np.stack([view_crops(frame, self.crops, self.image_size) for frame in video.frames(needed.tolist())])
-        return rearrange(crops[places], "segments T crops H W C -> (segments crops) T H W C")
+        needed, places = np.unique(indices, return_inverse=True)
+        places = places.reshape(indices.shape)  # [segments T]
+        out = rearrange(out, "(segments crops) T H W C -> segments T crops H W C", crops=self.crops)
+        for position, frame in enumerate(video.frames(needed.tolist())):
+            out[places == position] = view_crops(frame, self.crops, self.image_size)
 
 
 def _crop_each(
     video: Frames,
     indices: Int64[np.ndarray, "T"],
     draw: Callable[[int, int], list[Box]],
-    image_size: tuple[int, int],
-) -> UInt8[np.ndarray, "S T H W 3"]:
-    """Cuts boxes, drawn for a height and a width, out of every frame when it is decoded, and keeps nothing else."""
-    needed, places = np.unique(indices, return_inverse=True)
-    for position, frame in enumerate(video.frames(needed.tolist())):
-        if position == 0:
-            size = frame.shape
-            boxes = draw(*size[:2])
-            clips = np.empty((len(boxes), len(needed), *image_size, 3), np.uint8)
+    out: UInt8[np.ndarray, "S T H W 3"],
+) -> None:
+    """Cuts boxes, drawn for a height and a width, out of every frame when it is decoded, and keeps nothing else.
+
+    Frame numbers may repeat and do not decrease.
+    """
+    needed, first, counts = np.unique(indices, return_index=True, return_counts=True)
+    size = None
+    for frame, start, count in zip(video.frames(needed.tolist()), first, counts, strict=True):
+        if size is None:
+            size, boxes = frame.shape, draw(*frame.shape[:2])
         elif frame.shape != size:
             raise VideoReadError(video.path, "its frames change size on the way")
-        for box, clip in zip(boxes, clips, strict=True):
-            crop_resize(frame, box, image_size, out=clip[position])
-    return clips if len(needed) == len(indices) else clips[:, places]
+        for box, clip in zip(boxes, out, strict=True):
+            crop_resize(frame, box, out.shape[2:4], out=clip[start])
+            clip[start + 1 : start + count] = clip[start]

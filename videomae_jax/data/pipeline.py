@@ -9,6 +9,7 @@ Workers are processes started with "spawn": they import the main module again, s
 starts its work under `if __name__ == "__main__":`. Close the iterator to end them.
 """
 
+import math
 import multiprocessing
 import os
 import threading
@@ -18,14 +19,15 @@ from typing import TypedDict
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Float32, Int32, UInt8, UInt32
+from jaxtyping import Float32, Int32, Int64, UInt8, UInt32
 
 from videomae_jax.data.clips import Clips
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.sources import NO_LABEL, VideoSource
 
 MAX_ATTEMPTS = 100
-MAX_PART = 16  # clips
+MAX_PART = 16  # videos that are loaded in one go, into one array
+MAX_PART_BYTES = 2**26
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -89,8 +91,8 @@ def train_batches(
     load = _LoadOrReplace(source, clips, seed)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
-    loaded = samples[process_index::process_count].map(load)
-    return _from_workers(loaded, local_batch, workers) if workers else _from_threads(loaded, local_batch)
+    own = samples[process_index::process_count]
+    return _from_workers(own, load, local_batch, workers) if workers else _from_threads(own, load, local_batch)
 
 
 def heldout_batches(
@@ -118,40 +120,41 @@ def heldout_batches(
     num_videos = min(num_videos, len(source))
     padded = -(-num_videos // batch_size) * batch_size
     places = grain.MapDataset.range(padded)[process_index::process_count]
-    return _from_threads(places.map(_LoadOrMask(source, clips, num_videos)), local_batch)
-
-
-def _load(
-    source: VideoSource, index: int, clips: Clips, rng: np.random.Generator
-) -> tuple[UInt8[np.ndarray, "S T H W 3"], int]:
-    video, label = source.open(index)
-    with video:
-        return clips(video, source.stride(index), rng), label
+    return _from_threads(places, _LoadOrMask(source, clips, num_videos), local_batch)
 
 
 @dataclass(frozen=True)
 class _LoadOrReplace(grain.transforms.Map):
+    """Loads a part of a batch, and other videos for those that cannot be read."""
+
     source: VideoSource
     clips: Clips
     seed: int
 
-    def map(self, element: tuple[int, int]) -> dict:
-        sample, index = element
+    def map(self, part: tuple[Int64[np.ndarray, "n"], Int64[np.ndarray, "n"]]) -> TrainBatch:
+        samples, indices = part
+        videos = np.empty((len(samples), *self.clips.shape), np.uint8)
+        loaded = [self._load(*where) for where in zip(samples.tolist(), indices.tolist(), videos, strict=True)]
+        labels, broken = zip(*loaded, strict=True)
+        return {
+            "video": videos,
+            "label": np.array(labels, np.int32),
+            "sample": samples.astype(np.uint32),
+            "broken": np.array(broken),
+        }
+
+    def _load(self, sample: int, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[int, str]:
+        """Fills `out` and returns the label and the reports of what could not be read."""
         errors = []
         for attempt in range(MAX_ATTEMPTS):
             if attempt > 0:
                 index = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
             try:
-                video, label = _load(self.source, index, self.clips, np.random.default_rng((self.seed, sample)))
+                label = _load(self.source, index, self.clips, np.random.default_rng((self.seed, sample)), out)
             except VideoReadError as error:
                 errors.append(error)
                 continue
-            return {
-                "video": video,
-                "label": np.int32(label),
-                "sample": np.uint32(sample),
-                "broken": "\n".join(map(_report, errors)),
-            }
+            return label, "\n".join(map(_report, errors))
         raise VideoReadError(
             errors[-1].path,
             f"{errors[-1].reason}; so it is with {MAX_ATTEMPTS} videos drawn from {self.source.name} in a row",
@@ -160,26 +163,40 @@ class _LoadOrReplace(grain.transforms.Map):
 
 @dataclass(frozen=True)
 class _LoadOrMask(grain.transforms.Map):
+    """Loads a part of a batch; videos that cannot be read, and repeats, have no weight."""
+
     source: VideoSource
     clips: Clips
     num_videos: int
 
-    def map(self, element: int) -> dict:
-        index = element % self.num_videos * len(self.source) // self.num_videos
-        broken, weight = "", float(element < self.num_videos)
-        try:
-            video, label = _load(self.source, index, self.clips, np.random.default_rng(0))
-        except VideoReadError as error:
-            video = np.zeros(self.clips.shape, np.uint8)
-            label = NO_LABEL if self.source.labels is None else self.source.labels[index]
-            broken, weight = _report(error), 0.0
+    def map(self, places: Int64[np.ndarray, "n"]) -> HeldoutBatch:
+        indices = places % self.num_videos * len(self.source) // self.num_videos
+        videos = np.empty((len(places), *self.clips.shape), np.uint8)
+        loaded = [self._load(*where) for where in zip(indices.tolist(), videos, strict=True)]
+        labels, broken = zip(*loaded, strict=True)
         return {
-            "video": video,
-            "label": np.int32(label),
-            "sample": np.uint32(index),
-            "broken": broken,
-            "weight": np.float32(weight),
+            "video": videos,
+            "label": np.array(labels, np.int32),
+            "sample": indices.astype(np.uint32),
+            "broken": np.array(broken),
+            "weight": np.float32((places < self.num_videos) & (np.array(broken) == "")),
         }
+
+    def _load(self, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[int, str]:
+        try:
+            return _load(self.source, index, self.clips, np.random.default_rng(0), out), ""
+        except VideoReadError as error:
+            out[:] = 0
+            return NO_LABEL if self.source.labels is None else int(self.source.labels[index]), _report(error)
+
+
+def _load(
+    source: VideoSource, index: int, clips: Clips, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
+) -> int:
+    video, label = source.open(index)
+    with video:
+        clips(video, source.stride(index), rng, out)
+    return label
 
 
 def _with_position(sample: int, index: int) -> tuple[int, int]:
@@ -200,24 +217,39 @@ def _local_batch_size(batch_size: int, process_index: int, process_count: int) -
     return batch_size // process_count
 
 
-def _from_threads(loaded: grain.MapDataset, batch_size: int) -> grain.DatasetIterator:
-    # Decoding and resizing happen outside Python's lock, a clip in each thread.
-    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=4 * CORES)
-    return iter(loaded.to_iter_dataset(options).batch(batch_size))
+def _from_threads(
+    samples: grain.MapDataset, load: _LoadOrReplace | _LoadOrMask, batch_size: int
+) -> grain.DatasetIterator:
+    # Decoding and resizing happen outside Python's lock, a part of a batch in each thread.
+    part = _part_size(batch_size, load.clips, at_most=-(-batch_size // CORES))
+    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=2 * CORES)
+    return iter(_joined(samples.batch(part).map(load).to_iter_dataset(options), batch_size // part))
 
 
-def _from_workers(loaded: grain.MapDataset, batch_size: int, workers: int) -> grain.DatasetIterator:
+def _from_workers(
+    samples: grain.MapDataset, load: _LoadOrReplace, batch_size: int, workers: int
+) -> grain.DatasetIterator:
     if not flags.FLAGS.is_parsed():
         # Grain reads absl flags when it starts workers, which only `absl.app.run` has parsed: not notebooks, not tests.
         flags.FLAGS.mark_as_parsed()
     # A worker makes parts of a batch, this process puts them together, one batch ahead: a whole batch can be
     # gigabytes, and would keep a single worker busy for minutes while the others fill memory with later ones.
-    part = max(size for size in range(1, min(batch_size, MAX_PART) + 1) if batch_size % size == 0)
+    part = _part_size(batch_size, load.clips, at_most=MAX_PART)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     options = grain.MultiprocessingOptions(num_workers=min(workers, CORES), per_worker_buffer_size=1)
-    parts = loaded.batch(part).to_iter_dataset(in_worker).mp_prefetch(options, worker_init_fn=_end_with_parent)
-    batches = parts.batch(batch_size // part, batch_fn=_concatenate)
+    parts = samples.batch(part).map(load).to_iter_dataset(in_worker)
+    batches = _joined(parts.mp_prefetch(options, worker_init_fn=_end_with_parent), batch_size // part)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
+
+
+def _part_size(batch_size: int, clips: Clips, at_most: int) -> int:
+    """The most videos, of which a batch has a whole multiple, in MAX_PART, MAX_PART_BYTES and `at_most`."""
+    limit = min(batch_size, at_most, MAX_PART, max(MAX_PART_BYTES // math.prod(clips.shape), 1))
+    return max(size for size in range(1, limit + 1) if batch_size % size == 0)
+
+
+def _joined(parts: grain.IterDataset, count: int) -> grain.IterDataset:
+    return parts if count == 1 else parts.batch(count, batch_fn=_concatenate)
 
 
 def _end_with_parent(worker: int, workers: int) -> None:

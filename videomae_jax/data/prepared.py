@@ -17,7 +17,7 @@ from tensorflow_datasets.proto import tf_example_pb2
 
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import Frames, VideoReadError
-from videomae_jax.data.images import decode_image
+from videomae_jax.data.images import decode_jpeg
 from videomae_jax.data.records import RecordFiles, TfdsFolder
 from videomae_jax.data.sources import NO_LABEL, VideoSource
 from videomae_jax.data.video import VideoFile
@@ -98,7 +98,7 @@ class PreparedVideo(Frames):
             try:
                 if self._codec == "jpeg":
                     for index in in_record:
-                        yield decode_image(stored[index])
+                        yield decode_jpeg(stored[index])
                 else:
                     with VideoFile(stored[0]) as video:
                         yield from video.frames(in_record)
