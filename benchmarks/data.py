@@ -66,7 +66,8 @@ class OriginalDataset(torch.utils.data.Dataset):
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[torch.Tensor, np.ndarray]:
-        frames = decord_clip(self.files[index])
+        video = decord.VideoReader(self.files[index], num_threads=1)  # it decodes ahead until it is let go
+        frames = video.get_batch(random_clip(len(video))).asnumpy()
         images = [Image.fromarray(frame).convert("RGB") for frame in frames]
         box = multi_scale_crop(*frames.shape[1:3], (SIDE, SIDE), np.random.default_rng())
         corners = box.x, box.y, box.x + box.width, box.y + box.height
@@ -82,11 +83,9 @@ class OriginalDataset(torch.utils.data.Dataset):
         return clip, np.tile(mask, (FRAMES // 2, 1)).flatten()
 
 
-def decord_clip(path: str) -> np.ndarray:
-    """Frames of a random clip, as they are."""
-    video = decord.VideoReader(path, num_threads=1)
-    first = np.random.randint(len(video) - FRAMES * STRIDE + 1)
-    return video.get_batch(range(first, first + FRAMES * STRIDE, STRIDE)).asnumpy()
+def random_clip(num_frames: int) -> range:
+    first = np.random.randint(num_frames - FRAMES * STRIDE + 1)
+    return range(first, first + FRAMES * STRIDE, STRIDE)
 
 
 def original(folder: Path) -> Callable[[int, int], int]:
@@ -109,7 +108,8 @@ def decord_alone(folder: Path) -> Callable[[int, int], int]:
     def run(seed: int, count: int) -> int:
         np.random.seed(seed)
         for index in np.random.randint(len(files), size=count):
-            decord_clip(files[index])
+            video = decord.VideoReader(files[index], num_threads=1)
+            video.get_batch(random_clip(len(video))).asnumpy()
         return count
 
     return run

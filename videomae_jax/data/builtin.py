@@ -20,6 +20,7 @@ import platformdirs
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
+from videomae_jax.data.cores import num_cores
 from videomae_jax.data.video import write_video
 
 CAMERA_MOVES = (
@@ -92,7 +93,7 @@ def write_clips(folder: Path, variants: int = VARIANTS) -> int:
         write_video(folder / path, film(pixels, move, rng), FPS, crf=20)
         return {"path": path.as_posix(), "label": move, "photograph": stem}
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(num_cores()) as pool:
         rows = list(pool.map(write, jobs))
     for split in PHOTOGRAPHS:
         with open(folder / f"{split}.csv", "w", newline="", encoding="utf-8") as file:

@@ -7,7 +7,6 @@ SOURCE is what `data.path` of a recipe takes. The exit status is 0 when all vide
 
 import argparse
 import csv
-import os
 import signal
 import sys
 import warnings
@@ -21,6 +20,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from videomae_jax.data.cores import num_cores
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.sources import VideoSource, open_source
 
@@ -205,7 +205,7 @@ def main(arguments: list[str]) -> int:
     """The command; returns its exit status."""
     parser = _Parser(prog=_PROGRAM, description=__doc__.split("\n")[0])
     parser.add_argument("source", metavar="SOURCE", help="what data.path of a recipe takes")
-    parser.add_argument("--workers", type=_count, default=_num_cores(), help="processes; one a core by default")
+    parser.add_argument("--workers", type=_count, default=num_cores(), help="processes; one a core by default")
     parser.add_argument("--num-frames", type=_count, default=16, help="frames of a clip")
     parser.add_argument("--stride", type=_count, default=4, help="distance between the frames of a clip")
     parser.add_argument("--out", metavar="FILE.csv", help="gets one row a video")
@@ -249,10 +249,6 @@ def _show_progress(found: dict[int, Checked], total: int) -> None:
         broken = sum(checked.is_broken for checked in found.values())
         end = "\n" if len(found) == total else ""
         print(f"\r{len(found)} of {total} videos, {broken} broken", end=end, file=sys.stderr, flush=True)
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

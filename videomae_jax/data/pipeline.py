@@ -22,13 +22,13 @@ from absl import flags
 from jaxtyping import Float32, Int32, Int64, UInt8, UInt32
 
 from videomae_jax.data.clips import Clips
+from videomae_jax.data.cores import num_cores
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.sources import NO_LABEL, VideoSource
 
 MAX_ATTEMPTS = 100
 MAX_PART = 16  # videos that are loaded in one go, into one array
 MAX_PART_BYTES = 2**26
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class TrainBatch(TypedDict):
@@ -221,8 +221,9 @@ def _from_threads(
     samples: grain.MapDataset, load: _LoadOrReplace | _LoadOrMask, batch_size: int
 ) -> grain.DatasetIterator:
     # Decoding and resizing happen outside Python's lock, a part of a batch in each thread.
-    part = _part_size(batch_size, load.clips, at_most=-(-batch_size // CORES))
-    options = grain.ReadOptions(num_threads=CORES, prefetch_buffer_size=2 * CORES)
+    threads = num_cores()
+    part = _part_size(batch_size, load.clips, at_most=-(-batch_size // threads))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
     return iter(_joined(samples.batch(part).map(load).to_iter_dataset(options), batch_size // part))
 
 
@@ -236,7 +237,7 @@ def _from_workers(
     # gigabytes, and would keep a single worker busy for minutes while the others fill memory with later ones.
     part = _part_size(batch_size, load.clips, at_most=MAX_PART)
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    options = grain.MultiprocessingOptions(num_workers=min(workers, CORES), per_worker_buffer_size=1)
+    options = grain.MultiprocessingOptions(num_workers=min(workers, num_cores()), per_worker_buffer_size=1)
     parts = samples.batch(part).map(load).to_iter_dataset(in_worker)
     batches = _joined(parts.mp_prefetch(options, worker_init_fn=_end_with_parent), batch_size // part)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))

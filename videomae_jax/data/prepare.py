@@ -26,6 +26,7 @@ from pathlib import Path
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from videomae_jax.data.cores import num_cores
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.prepared import FORMAT, record_features
 from videomae_jax.data.records import INFO_FILE
@@ -47,7 +48,6 @@ from videomae_jax.data.workers import write_shards
 SPLITS = ("train", "val", "test")
 DEFAULT_QUALITY = {"jpeg": 90, "h264": 18}
 QUALITIES = {"jpeg": (1, 100), "h264": (0, 51)}
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def prepare(
@@ -56,7 +56,7 @@ def prepare(
     options: Options,
     *,
     name: str | None = None,
-    workers: int = CORES,
+    workers: int | None = None,
     max_broken_share: float = 0.05,
     beam_runner: str | None = None,
     beam_options: Sequence[str] = (),
@@ -68,7 +68,7 @@ def prepare(
       sources: what `open_source` opens, by split: `train`, `val`, `test`. The classes are those of the first.
       options: how to store the videos.
       name: of the data set; None for the folder's.
-      workers: processes; 0 to work in this one, which a video that ends the decoder's process then ends.
+      workers: processes, None for one a core; 0 to work in this one, which a video that kills the decoder then ends.
       max_broken_share: at most so many of the videos may be broken.
       beam_runner: what Apache Beam is to run it on; None for processes here.
       beam_options: more words for Beam's own command line.
@@ -94,7 +94,7 @@ def prepare(
             # The last run ended here, and since then they may have been mended.
             todo = [shard for shard in shards if any(shard == other for other, _ in broken)]
         if pipeline is None:
-            _run_here(plan, shards, todo, workers)
+            _run_here(plan, shards, todo, num_cores() if workers is None else workers)
         else:
             _run_on_beam(pipeline, todo)
         broken = _broken(shards)
@@ -336,7 +336,7 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-seconds", type=_positive(float), help="where longer videos end (default: nowhere)")
     parser.add_argument("--frames-per-record", type=_positive(int), default=32, help="(default: 32)")
     parser.add_argument("--videos-per-shard", type=_positive(int), default=32, help="(default: 32)")
-    parser.add_argument("--workers", type=int, default=CORES, help=f"processes (default: {CORES})")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one a core)")
     parser.add_argument("--max-broken-share", type=float, default=0.05, help="(default: 0.05)")
     parser.add_argument("--beam_runner", help="DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...")
     parser.add_argument("--beam_options", nargs=argparse.REMAINDER, default=(), help="all that follows is for Beam")
