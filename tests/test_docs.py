@@ -1,0 +1,62 @@
+"""The tables of docs and README that come from benchmarks say what these found."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from videomae_jax.data.prepare import main
+from videomae_jax.data.video import write_video
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results" / "data.json"
+DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
+
+
+def test_sizes_and_hours_of_the_data_sets_are_computed_from_the_results():
+    table = runpy.run_path(str(ROOT / "benchmarks" / "data_sets.py"))["table"]
+    assert table(RESULTS) in DATA_PAGE
+
+
+def test_readme_shows_the_results_of_the_data_benchmark():
+    results = json.loads(RESULTS.read_text())
+    rows = {row["name"]: row["value"] for row in results["rows"]}
+    readme = (ROOT / "README.md").read_text()
+    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", readme, re.MULTILINE)
+    assert len(table) == 9
+    for name, milliseconds, ratio, memory in table:
+        assert milliseconds == f"{rows[f'{name}_ms']:.1f}"
+        assert ratio == f"{results['ratios'].get(f'{name}_over_original', 1):.1f}"
+        assert memory == f"{rows[f'{name}_peak_memory']:.0f}"
+    assert f"{results['device']}, {results['date']}" in re.sub(r"\s+", " ", readme)
+
+
+def test_others_can_read_prepared_videos_as_the_data_page_says(tmp_path, monkeypatch, capsys):
+    for name in ("run/a.mp4", "sit/b.mp4"):
+        (tmp_path / "videos" / name).parent.mkdir(parents=True)
+        write_video(tmp_path / "videos" / name, np.zeros((40, 32, 48, 3), np.uint8), fps=25)
+    main(["--out", str(tmp_path / "k400_prepared"), "--train", str(tmp_path / "videos"), "--workers", "0"])
+    capsys.readouterr()
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", DATA_PAGE, re.DOTALL)
+    exec(compile(block, "data.md", "exec"), {})
+    assert capsys.readouterr().out in ("b'run/a.mp4' 0 32\n", "b'sit/b.mp4' 1 32\n")
+
+
+@pytest.mark.full
+def test_the_data_benchmark_runs_and_keeps_its_promises(tmp_path):
+    pytest.importorskip("decord", reason="decord has no wheel for this machine")
+    out = tmp_path / "data.json"
+    command = [sys.executable, ROOT / "benchmarks" / "data.py", "--rounds", "1", "--clips", "8", "--out", out]
+    subprocess.run(command, check=True, timeout=600)
+    report = json.loads(out.read_text())
+    assert report.keys() == {"device", "versions", "date", "rows", "ratios"}
+    rows = {row["name"]: row["value"] for row in report["rows"]}
+    assert {"prepared_clips_per_second_per_core", "decord_only_ms"} <= rows.keys()
+    assert {"raw_over_original", "prepared_over_original"} <= report["ratios"].keys()
+    assert all(row["unit"] and row["value"] > 0 for row in report["rows"])
