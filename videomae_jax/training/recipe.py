@@ -11,13 +11,13 @@ MINIMUM = {"seed": 0, "workers": 0}  # of counts; 1 for all others
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Data:
-    """Videos in. Each path is a manifest, a folder with a sub-folder a class, or `builtin:train`, `builtin:val`."""
+    """Videos in. For what a path may be see `data.sources.open_source`."""
 
     path: str
     val_path: str | None  # held-out clips, for the loss and pictures during training; empty for none
     test_path: str | None  # measured once, at the end; empty for none
     batch_size: int  # videos a step, over all devices
-    stride: int  # video frames from one frame of a clip to the next
+    stride: int  # video frames from one frame of a clip to the next, unless a mixture says otherwise
     views: int  # crops and masks of each decoded clip; they multiply the clips of a step, not the learning rate
     flip: bool  # mirror every other clip
     workers: int  # processes that decode, at most one a core; 0: threads only
