@@ -159,6 +159,19 @@ def test_frames_left_out_change_no_pixel(tmp_path, encode, name):
             np.testing.assert_array_equal(video.read(wanted), everything[wanted])
 
 
+@pytest.mark.parametrize("b_frames", ["0", "3"])
+def test_no_frame_is_read_from_where_an_intra_refresh_begins(tmp_path, encode, b_frames):
+    """x264 marks such frames as key frames, but the pixels from there on would be wrong."""
+    y, x = np.mgrid[:64, :96]
+    frames = np.stack([np.stack([3 * x + 5 * t, 2 * y + 3 * t, x + y + 7 * t], -1) for t in range(60)]) % 256
+    encode(tmp_path / "a.mp4", frames.astype(np.uint8), **{"intra-refresh": "1", "g": "12", "bf": b_frames})
+    with VideoFile(tmp_path / "a.mp4") as video:
+        assert len(video._keys) == 5
+        everything = video.read(range(60))
+        for index in range(60):
+            np.testing.assert_array_equal(video.read([index])[0], everything[index])
+
+
 @pytest.mark.parametrize("rotation", [90, 180, -90])
 def test_rotated_video_is_upright(tmp_path, encode, rotation):
     frames = np.zeros((3, 32, 48, 3), np.uint8)

@@ -142,12 +142,12 @@ class VideoFile(Frames):
     def _attempts(self, missing: set[int]) -> Iterator[Iterator[tuple[int, av.VideoFrame]]]:
         """(number, frame) of the missing frames, among others: ways to decode them, the cheapest first."""
         if self._timestamps is not None:
-            self._seek_to_key_frame(min(missing))
+            key = self._seek_to_key_frame(min(missing))
             # A field of an interlaced frame may have its own packet, which belongs to no frame that we know of.
             frames = takewhile(lambda frame: not frame.interlaced_frame, self._decode(self._packets_for(missing)))
-            yield self._numbered(frames)
-            self._seek_to_key_frame(min(missing))
-            yield self._numbered(self._decode(self._packets()))
+            yield self._numbered(self._from_key_frame(frames, key))
+            key = self._seek_to_key_frame(min(missing))
+            yield self._numbered(self._from_key_frame(self._decode(self._packets()), key))
         # Some containers seek to a later key frame than asked. Decoding from the start always works.
         self._seek_to_start()
         yield self._numbered(self._decode(self._packets()))
@@ -207,13 +207,15 @@ class VideoFile(Frames):
             return
         warnings.warn(f"video {self.path} is cut off or damaged: {what}", stacklevel=4)
 
-    def _seek_to_key_frame(self, first: int) -> None:
-        """To the last key frame at or before frame `first`."""
+    def _seek_to_key_frame(self, first: int) -> int | None:
+        """To the last key frame at or before frame `first`. Returns its time; None where that is the start."""
         key = bisect_right(self._keys, self._timestamps[first], key=itemgetter(0)) - 1
         if key <= 0:
             self._seek_to_start()
-        else:
-            self._container.seek(self._keys[key][1], stream=self._stream)
+            return None
+        time, seek_time = self._keys[key]
+        self._container.seek(seek_time, stream=self._stream)
+        return time
 
     def _seek_to_start(self) -> None:
         try:
@@ -254,6 +256,19 @@ class VideoFile(Frames):
             yield from packet.decode()
         # The decoder still holds back the frames it delayed to put B-frames in order.
         yield from self._stream.decode(None)
+
+    def _from_key_frame(self, frames: Iterator[av.VideoFrame], time: int | None) -> Iterator[av.VideoFrame]:
+        """The frames, if the key frame of this time is one to the decoder, too; None for no such frame.
+
+        H.264 with periodic intra refresh has none but the first. Containers mark the frames at which a refresh begins,
+        and what FFmpeg decodes from there on may be wrong without a word.
+        """
+        for frame in frames:
+            if time is not None and frame.pts is not None and frame.pts >= time:
+                if not frame.key_frame and self._stream.codec_context.name == "h264":
+                    return
+                time = None
+            yield frame
 
     def _numbered(self, frames: Iterator[av.VideoFrame]) -> Iterator[tuple[int, av.VideoFrame]]:
         """By their time; where times say nothing, frames must be all from the first on."""
