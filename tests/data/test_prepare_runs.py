@@ -240,6 +240,30 @@ def test_mended_videos_are_read_again(undisturbed, videos, tmp_path, capsys):
     assert sum(file.stat().st_mtime_ns != written for file, written in reports.items()) == 2
 
 
+def test_a_file_written_anew_and_its_old_report_never_meet(videos, tmp_path, capsys, monkeypatch):
+    shutil.copytree(videos, tmp_path / "in")
+    (tmp_path / "in/a/0.mp4").write_text("no video")
+    arguments = words(tmp_path / "small", tmp_path / "in", "--workers", "0")
+    error_of(capsys, *arguments)
+    shutil.copy(videos / "a/0.mp4", tmp_path / "in/a/0.mp4")
+
+    write = shards.write_atomically
+
+    def killed_before_a_report(file, content):
+        if file.name.startswith(("train-", "val-")):
+            raise KeyboardInterrupt
+        write(file, content)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(shards, "write_atomically", killed_before_a_report)
+        main(arguments)
+    main([*arguments, "--max-broken-share", "0.5"])
+    source = open_source(f"{tmp_path / 'small'}:train")
+    for index in range(len(source)):
+        video, _ = source.open(index)
+        assert len(list(video.frames())) == video.num_frames
+
+
 def test_nothing_but_broken_videos_is_an_error(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     for v in range(3):

@@ -93,6 +93,9 @@ def prepare(
         if not todo and _is_too_many(plan, broken := _broken(shards), max_broken_share):
             # The last run ended here, and since then they may have been mended.
             todo = [shard for shard in shards if any(shard == other for other, _ in broken)]
+            for shard in todo:
+                # Whatever ends this run, no report may speak of a file that was written anew.
+                shard.report_file.unlink()
         if pipeline is None:
             _run_here(plan, shards, todo, num_cores() if workers is None else workers)
         else:
