@@ -15,6 +15,7 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from tensorflow_datasets.proto import tf_example_pb2
 
+from videomae_jax.data.check import check_video
 from videomae_jax.data.clips import CenterClip
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.pipeline import heldout_batches
@@ -132,6 +133,11 @@ def test_a_source_goes_to_other_processes(pictures):
     again = pickle.loads(pickle.dumps(source))
     check(again)
     assert source.digest() == again.digest()
+
+
+def test_the_checker_counts_its_classes(pictures):
+    found = [check_video(open_source(pictures), index).label for index in range(5)]
+    assert found == [CLASSES[label] if label >= 0 else "" for label in LABELS]
 
 
 def test_it_feeds_the_pipeline(pictures):

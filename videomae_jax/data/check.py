@@ -61,7 +61,9 @@ def check_video(source: VideoSource, index: int) -> Checked:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with source.open(index)[0] as video:
+            video, label = source.open(index)
+            checked.label = source.class_names[label] if label >= 0 else ""
+            with video:
                 checked.frames = video.num_frames
                 for frame in video.frames():
                     checked.height, checked.width = checked.height or frame.shape[0], checked.width or frame.shape[1]
