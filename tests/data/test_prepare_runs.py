@@ -384,6 +384,9 @@ def test_a_shard_that_cannot_be_written_is_an_error(videos, tmp_path, monkeypatc
         (["--fps", "0"], "argument --fps: invalid positive float value: '0'"),
         (["--fps", "nan"], "argument --fps: invalid positive float value: 'nan'"),
         (["--short-side", "2.5"], "argument --short-side: invalid positive int value: '2.5'"),
+        (["--workers", "-1"], "argument --workers: must be a whole number from 0 on, got '-1'"),
+        (["--max-broken-share", "-0.1"], "argument --max-broken-share: must be from 0 to 1, got '-0.1'"),
+        (["--max-broken-share", "nan"], "argument --max-broken-share: must be from 0 to 1, got 'nan'"),
         (["--qualtiy", "3"], "unrecognized arguments: --qualtiy 3"),
     ],
 )

@@ -321,6 +321,18 @@ def _positive(kind: type):
     return parse
 
 
+def _workers(word: str) -> int:
+    if not word.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be a whole number from 0 on, got {word!r}")
+    return int(word)
+
+
+def _share(word: str) -> float:
+    if not 0 <= float(word) <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, got {word!r}")
+    return float(word)
+
+
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m videomae_jax.data.prepare",
@@ -339,8 +351,8 @@ def main(words: Sequence[str] | None = None) -> None:
     parser.add_argument("--max-seconds", type=_positive(float), help="where longer videos end (default: nowhere)")
     parser.add_argument("--frames-per-record", type=_positive(int), default=32, help="(default: 32)")
     parser.add_argument("--videos-per-shard", type=_positive(int), default=32, help="(default: 32)")
-    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one a core)")
-    parser.add_argument("--max-broken-share", type=float, default=0.05, help="(default: 0.05)")
+    parser.add_argument("--workers", type=_workers, default=num_cores(), help="processes (default: one a core)")
+    parser.add_argument("--max-broken-share", type=_share, default=0.05, help="(default: 0.05)")
     parser.add_argument("--beam_runner", help="DirectRunner, DataflowRunner, FlinkRunner, SparkRunner, ...")
     parser.add_argument("--beam_options", nargs=argparse.REMAINDER, default=(), help="all that follows is for Beam")
     arguments = parser.parse_args(words)
