@@ -237,6 +237,14 @@ def test_mixture_joins_classes_by_name(root):
         open_source(str(root / "mix.csv"), ("sit", "jump"))
 
 
+def test_mixture_keeps_integer_labels(root):
+    (root / "one.csv").write_text("path,label\nsit/1.mp4,2\njump/3.mp4,10\n")
+    (root / "two.csv").write_text("path,label\nsit/1.mp4,11\n")
+    (root / "mix.csv").write_text("source\none.csv\ntwo.csv\n")
+    source = open_source(str(root / "mix.csv"))
+    assert source.labels.tolist() == [2, 10, 11] and source.class_names == tuple(map(str, range(12)))
+
+
 @pytest.mark.parametrize(
     "text, message",
     [

@@ -23,7 +23,7 @@ from videomae_jax.data.files import (
 )
 from videomae_jax.data.frames import Frames
 from videomae_jax.data.images import IMAGE_SUFFIXES, FrameFolder, is_image
-from videomae_jax.data.manifests import read_manifest
+from videomae_jax.data.manifests import is_integer, read_manifest
 from videomae_jax.data.video import VideoFile
 
 NO_LABEL = -1
@@ -221,7 +221,7 @@ def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
         parts.append(part)
         strides.append(np.full(len(part), int(stride), np.int32) if stride else own)
     if class_names is None:
-        class_names = tuple(sorted({name for part in parts for name in part.class_names}))
+        class_names = _all_classes(parts)
     index_of = {name: index for index, name in enumerate(class_names)}
     renumbered = [np.array([*map(index_of.get, part.class_names), NO_LABEL], np.int32) for part in parts]
     labels = None
@@ -231,6 +231,12 @@ def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
     return Mixture(
         str(file), paths, labels, class_names, np.concatenate(strides), parts=tuple(parts), renumbered=tuple(renumbered)
     )
+
+
+def _all_classes(parts: list[VideoSource]) -> Classes:
+    """The classes of any of the parts: sorted; those of integer labels alone as they are."""
+    names = {name for part in parts for name in part.class_names}
+    return tuple(sorted(names, key=int if all(map(is_integer, names)) else None))
 
 
 def _source(name: str, entries: list[Entry], class_names: Classes) -> VideoSource:
