@@ -114,6 +114,14 @@ def test_reads_no_packet_after_the_last_wanted(tmp_path, encode, monkeypatch):
     assert len(sent) == 1
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "a.flv"])
+def test_a_seek_goes_to_the_key_frame(tmp_path, encode, decoded, name):
+    encode(tmp_path / name, counter_frames(40), g="10", bf="2", b_strategy="0", sc_threshold="0")
+    with VideoFile(tmp_path / name) as video:
+        assert frame_numbers(video.read([20])) == [20]
+        assert np.searchsorted(video._timestamps, decoded).tolist() == [20]
+
+
 def test_interlaced_frames_are_decoded_one_and_all(tmp_path, encode, decoded):
     """Their fields may come in packets of their own, of which an index by frames knows only the first."""
     interlaced = {"bf": "1", "b_strategy": "0", "x264-params": "tff=1"}

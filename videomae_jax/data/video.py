@@ -184,8 +184,10 @@ class VideoFile(Frames):
         if is_bare or None in timestamps or len(timestamps) < len(shown):
             return
         self._timestamps = np.array(sorted(timestamps), np.int64)
-        # AVI seeks by its only time, that of decoding.
-        seek_time = attrgetter("time" if self._number_at is None else "decoding_time")
+        # AVI seeks by its only time, that of decoding, and transport streams seek by it, too: asked for the time of
+        # presentation, which is later, they would go to a packet after the key frame.
+        by_decoding = self._number_at is not None or self._container.format.name == "mpegts"
+        seek_time = attrgetter("decoding_time" if by_decoding else "time")
         self._keys = sorted((packet.time, seek_time(packet)) for packet in shown if packet.is_key)
         if whole and not (whole[0].is_key and whole[0].time == min(packet.time for packet in whole)):
             # Cut from the middle of a broadcast: what refers to frames before the cut never decodes. Only trying tells.
