@@ -21,6 +21,7 @@ import pytest
 
 from videomae_jax.data import prepare as prepare_module
 from videomae_jax.data import shards
+from videomae_jax.data.check import main as check_main
 from videomae_jax.data.prepare import main, prepare
 from videomae_jax.data.shards import Options, write_shard
 from videomae_jax.data.sources import VideoSource, open_source
@@ -445,3 +446,20 @@ def test_what_beam_gets_is_small(videos, tmp_path, monkeypatch):
     main(words(tmp_path / "small", videos, *beam))
     assert len(sent) == 9 and max(map(len, sent)) < 500
     assert len(open_source(f"{tmp_path / 'small'}:train")) == NUM_VIDEOS
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="its file names are UTF-8")
+def test_names_of_files_need_not_be_utf_8(videos, tmp_path):
+    (tmp_path / "in").mkdir()
+    name = os.fsdecode(b"caf\xe9.mp4")
+    shutil.copy(videos / "a/2.mp4", tmp_path / "in" / name)
+    (tmp_path / "in" / f"broken {name}").write_text("no video")
+    words_ = ["--workers", "1", "--max-broken-share", "0.5"]
+    main(["--out", str(tmp_path / "out"), "--train", str(tmp_path / "in"), *words_])
+    source = open_source(str(tmp_path / "out"))
+    assert source.ids == (name,)
+    assert len(list(source.open(0)[0].frames())) == 5
+    assert os.fsencode(f"broken {name}") in (tmp_path / "out/broken_videos.csv").read_bytes()
+    listed = tmp_path / "listed.csv"
+    assert check_main([str(tmp_path / "in"), "--workers", "1", "--out", str(listed)]) == 1
+    assert os.fsencode(name) in listed.read_bytes()

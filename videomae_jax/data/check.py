@@ -7,6 +7,7 @@ SOURCE is what `data.path` of a recipe takes. The exit status is 0 when all vide
 
 import argparse
 import csv
+import io
 import signal
 import sys
 import warnings
@@ -205,6 +206,8 @@ def _count(text: str) -> int:
 
 def main(arguments: list[str]) -> int:
     """The command; returns its exit status."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     parser = _Parser(prog=_PROGRAM, description=__doc__.split("\n")[0])
     parser.add_argument("source", metavar="SOURCE", help="what data.path of a recipe takes")
     parser.add_argument("--workers", type=_count, default=num_cores(), help="processes; one a core by default")
@@ -215,7 +218,7 @@ def main(arguments: list[str]) -> int:
     try:
         source = open_source(options.source)
         # Now, rather than after hours of decoding.
-        out = open(options.out, "w", newline="", encoding="utf-8") if options.out else None
+        out = open(options.out, "w", newline="", encoding="utf-8", errors="surrogateescape") if options.out else None
     except (ValueError, OSError) as error:
         parser.error(str(error))
     found, interrupted = {}, False

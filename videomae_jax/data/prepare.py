@@ -101,7 +101,7 @@ def prepare(
         else:
             _run_on_beam(pipeline, todo)
         broken = _broken(shards)
-        write_atomically(Path(folder, "broken_videos.csv"), _table(broken).encode())
+        write_atomically(Path(folder, "broken_videos.csv"), os.fsencode(_table(broken)))
         if _is_too_many(plan, broken, max_broken_share):
             _, first = broken[0]
             raise ValueError(

@@ -5,6 +5,7 @@ follow each other, so the index in the metadata (id, label and number of frames 
 and a clip reads only the records that hold its frames.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,7 +54,7 @@ def serialize_record(video_id: str, label: int | None, first_frame: int, frames:
     """
     example = tf_example_pb2.Example()
     feature = example.features.feature
-    feature["id"].bytes_list.value.append(video_id.encode())
+    feature["id"].bytes_list.value.append(os.fsencode(video_id))
     feature["first_frame"].int64_list.value.append(first_frame)
     feature["frames"].bytes_list.value.extend(frames)
     if label is not None:
@@ -112,7 +113,7 @@ class PreparedVideo(Frames):
         except OSError as error:
             raise VideoReadError(self.path, str(error)) from error
         # A feature that is not there reads as an empty one.
-        if list(record["id"].bytes_list.value) != [self._id.encode()] or (
+        if list(record["id"].bytes_list.value) != [os.fsencode(self._id)] or (
             list(record["first_frame"].int64_list.value) != [first_frame]
         ):
             raise VideoReadError(

@@ -76,7 +76,7 @@ class VideoSource:
         """16 hexadecimal digits that tell sets of videos apart by the files' names and labels, not by their place."""
         labels = [""] * len(self) if self.labels is None else self.labels
         videos = "\n".join(f"{Path(path).name} {label}" for path, label in zip(self.paths, labels, strict=True))
-        return hashlib.sha256(videos.encode()).hexdigest()[:16]
+        return hashlib.sha256(os.fsencode(videos)).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
