@@ -36,6 +36,13 @@ def test_readme_shows_the_results_of_the_data_benchmark():
     assert f"{results['device']}, {results['date']}" in re.sub(r"\s+", " ", readme)
 
 
+def test_the_data_page_compares_the_codecs_as_measured():
+    rows = {row["name"]: row["value"] for row in json.loads(RESULTS.read_text())["rows"]}
+    assert "`h264` takes a quarter of the bytes and three times the time to read" in DATA_PAGE
+    assert 3.5 < rows["prepared_jpeg_bytes_a_frame"] / rows["prepared_h264_bytes_a_frame"] < 4.5
+    assert 2.5 < rows["prepared_h264_ms"] / rows["prepared_ms"] < 3.5
+
+
 def test_others_can_read_prepared_videos_as_the_data_page_says(tmp_path, monkeypatch, capsys):
     for name in ("run/a.mp4", "sit/b.mp4"):
         (tmp_path / "videos" / name).parent.mkdir(parents=True)

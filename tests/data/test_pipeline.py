@@ -180,6 +180,9 @@ def test_heldout_processes_get_equally_many_full_batches(sound_source):
 def test_batch_must_divide_over_processes(sound_source):
     with pytest.raises(ValueError, match="batch_size 6 .* 4 processes"):
         train(sound_source, 1, process_count=4)
+    for wrong in ({"seed": -1}, {"seed": 2**32}, {"workers": -1}):
+        with pytest.raises(ValueError, match=f"seed must .* workers at least 0, got .*{list(wrong)[0]}"):
+            train(sound_source, 1, **wrong)
     with pytest.raises(ValueError, match="process_index .* got 2"):
         heldout(sound_source, 4, process_index=2, process_count=2)
 

@@ -193,6 +193,18 @@ def test_lists_of_v2_pretraining_mix_files_and_pictures(pictures):
     np.testing.assert_allclose(video.read(range(4))[:, 0, 0, 0], [60, 80, 100, 120], atol=2)
 
 
+def test_lists_of_v2_are_told_apart_by_most_folders(pictures):
+    for name in ("c", "d"):
+        shutil.copytree(pictures / "pictures" / "a", pictures / "pictures" / name)
+    lines = "pictures/a 9 0\npictures/c 9 3\npictures/d 9 1\n"
+    (pictures / "pictures" / "a" / "img_00002.jpg").unlink()
+    assert open_source(manifest(pictures, lines)).labels.tolist() == [0, 3, 1]
+    with pytest.raises(ValueError, match="list.csv: the folders' pictures do not tell .*path and label"):
+        open_source(manifest(pictures, "pictures/a 7 0\n"))
+    with pytest.raises(ValueError, match="list.csv, line 2: 'pictures/c 3 0' names a clip of no pictures"):
+        open_source(manifest(pictures, "pictures/d 3 4\npictures/c 3 0\nsit/1.mp4 0 -1\n"))
+
+
 def test_lists_of_v2_finetuning_have_labels(pictures):
     source = open_source(manifest(pictures, "pictures/a 9 3\npictures/SomethingV2/b 5 1\n"))
     assert source.labels.tolist() == [3, 1] and num_frames(source) == [9, 5]
@@ -251,6 +263,7 @@ def test_mixture_keeps_integer_labels(root):
         ("source,stride\n", "has a header and no sources"),
         ("source,stride\nsit,0\n", "line 2: stride must be a positive integer"),
         ("source,stride\nsit,fast\n", "line 2: stride must be a positive integer"),
+        ("source\nsit\nmix.csv\n", "line 3: mix.csv is this file itself"),
         ("source\nmissing\n", "line 2: data path .*missing' does not exist"),
         ("source,stride\nsit\n", "line 2: 'sit' does not fit the header"),
     ],
@@ -266,4 +279,15 @@ def test_digest_tells_names_and_labels_apart_but_not_places(root):
     moved = dataclasses.replace(source, paths=tuple(f"elsewhere/{path}" for path in source.paths))
     assert moved.digest() == source.digest()
     assert dataclasses.replace(source, labels=source.labels[::-1]).digest() != source.digest()
-    assert dataclasses.replace(source, labels=None).digest() != source.digest()
+    unlabelled = dataclasses.replace(source, labels=None)
+    strides, spans = np.arange(3, dtype=np.int32), np.zeros((3, 2), np.int32)
+    others = [
+        source,
+        unlabelled,
+        dataclasses.replace(unlabelled, name="other"),
+        dataclasses.replace(source, strides=strides),
+        dataclasses.replace(source, strides=strides + 1),
+        dataclasses.replace(source, spans=spans),
+        dataclasses.replace(source, spans=spans + 1),
+    ]
+    assert len({other.digest() for other in others}) == len(others)

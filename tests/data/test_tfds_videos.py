@@ -114,6 +114,11 @@ def test_only_wanted_frames_are_decoded(pictures, monkeypatch):
         video.read([5])
 
 
+def test_slices_of_nothing_are_errors(pictures):
+    with pytest.raises(ValueError, match=r"'train\[:0\]' is none of the \d+ that train has"):
+        open_source(f"{pictures}:train[:0]")
+
+
 def test_slices_are_of_records(pictures):
     check(open_source(f"{pictures}:train[2:]"), first=2)
     assert [len(open_source(f"{pictures}:train[{part}]")) for part in ("2:", ":60%", "-1:", "1:3")] == [3, 3, 1, 2]

@@ -369,3 +369,17 @@ def test_error_crosses_processes():
 def test_write_refuses_what_h264_cannot_store(tmp_path, frames, message):
     with pytest.raises(ValueError, match=message):
         write_video(tmp_path / "a.mp4", frames, fps=25)
+
+
+def test_frames_far_apart_are_decoded_from_their_own_key_frames(tmp_path, encode, monkeypatch):
+    frames = counter_frames(50)
+    encode(tmp_path / "a.mp4", np.concatenate([frames] * 6), g="10", bf="2")
+    sent, packets = [], VideoFile._packets
+    monkeypatch.setattr(VideoFile, "_packets", lambda self: (sent.append(packet) or packet for packet in packets(self)))
+    with VideoFile(tmp_path / "a.mp4") as video:
+        whole = video.read(range(300))
+        assert len(sent) == 300  # each once
+        for wanted in ([0, 299], range(5, 300, 60), [299, 3, 3, 150]):
+            sent.clear()
+            np.testing.assert_array_equal(video.read(wanted), whole[list(wanted)])
+            assert len(sent) < 15 * len(set(wanted))

@@ -9,7 +9,9 @@ from typing import NamedTuple
 
 from videomae_jax.data.images import is_image
 
-VIDEO_SUFFIXES = frozenset(".mp4 .avi .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp .ogv .gif".split())
+VIDEO_SUFFIXES = frozenset(
+    ".mp4 .avi .mkv .webm .mov .m4v .mpg .mpeg .wmv .flv .3gp .ogv .gif .ts .mts .m2ts .vob .asf .divx".split()
+)
 
 
 class Entry(NamedTuple):

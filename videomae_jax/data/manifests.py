@@ -17,6 +17,7 @@ from videomae_jax.data.images import numbered_images
 _THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
 _SSV2_FRAMES = "SomethingV2"
 _SSV2_STRIDE = 2
+_FOLDERS_LOOKED_AT = 50
 
 
 def read_manifest(manifest: Path) -> tuple[list[Entry], Classes]:
@@ -74,21 +75,44 @@ def _are_fields(manifest: Path, line: re.Match) -> bool:
 
 
 def _parse_three_fields(manifest: Path, numbered: list[tuple[int, str]], lines: list[re.Match]) -> list[Entry]:
-    # Fine-tuning's lists and pre-training's look alike. But a folder of 62 pictures does not begin at the 62nd.
-    folders = [line for line in lines if line["third"] != "-1"]
-    pictures = len(numbered_images(manifest.parent / folders[0]["path"])) if folders else 0
-    labelled = len(folders) == len(lines) and pictures == int(folders[0]["second"])
+    labelled = _are_labelled(manifest, lines)
     entries = []
     for (number, _), line in zip(numbered, lines, strict=True):
         entry = Entry(line["path"], None, f"line {number}")
         if labelled:
             entry = entry._replace(label=line["third"])
+        elif line["third"] == "0":
+            raise ValueError(f"manifest {manifest}, line {number}: {line[0]!r} names a clip of no pictures")
         elif line["third"] != "-1":
             # V2 takes its frames of Something-Something at 12 a second, every second one.
             stride = _SSV2_STRIDE if _SSV2_FRAMES in line["path"] else None
             entry = entry._replace(span=(int(line["second"]), int(line["third"])), stride=stride)
         entries.append(entry)
     return entries
+
+
+def _are_labelled(manifest: Path, lines: list[re.Match]) -> bool:
+    """Whether they are `folder count label`, and not `folder first count`, by the pictures of some of the folders."""
+    folders = [line for line in lines if line["third"] != "-1"]
+    if len(folders) < len(lines):
+        return False
+    counts = firsts = 0
+    for line in folders[:: -(-len(folders) // _FOLDERS_LOOKED_AT)]:
+        pictures, second, third = (
+            numbered_images(manifest.parent / line["path"]),
+            int(line["second"]),
+            int(line["third"]),
+        )
+        # A folder of 62 pictures has no clip that begins at the 62nd.
+        is_count = len(pictures) == second
+        counts += is_count
+        firsts += not is_count and third > 0 and {second, second + third - 1} <= pictures.keys()
+    if counts == firsts:
+        raise ValueError(
+            f"manifest {manifest}: the folders' pictures do not tell whether its lines, such as {lines[0][0]!r}, are "
+            "`folder count label` or `folder first count`; write a CSV file with the columns path and label"
+        )
+    return counts > firsts
 
 
 def is_integer(text: str) -> bool:

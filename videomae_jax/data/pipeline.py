@@ -88,6 +88,8 @@ def train_batches(
       VideoReadError: while iterating, when 100 videos drawn in a row cannot be read.
     """
     local_batch = _local_batch_size(batch_size, process_index, process_count)
+    if not 0 <= seed < 2**32 or workers < 0:
+        raise ValueError(f"seed must be from 0 to 2**32 - 1 and workers at least 0, got seed={seed}, workers={workers}")
     load = _LoadOrReplace(source, clips, seed)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
@@ -223,7 +225,7 @@ def _from_threads(
     # Decoding and resizing happen outside Python's lock, a part of a batch in each thread.
     threads = num_cores()
     part = _part_size(batch_size, load.clips, at_most=-(-batch_size // threads))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
     return iter(_joined(samples.batch(part).map(load).to_iter_dataset(options), batch_size // part))
 
 

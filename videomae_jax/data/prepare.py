@@ -142,11 +142,13 @@ def _ids(source: VideoSource) -> tuple[str, ...]:
     if source.spans is not None:
         spans = [f"[{first}+{count}]" if count else "" for first, count in source.spans.tolist()]
         names = [name + span for name, span in zip(names, spans, strict=True)]
-    seen = Counter()
+    used = set()
     for position, name in enumerate(names):
-        seen[name] += 1
-        if seen[name] > 1:
-            names[position] = f"{name}#{seen[name]}"
+        number = 1
+        while names[position] in used:
+            number += 1
+            names[position] = f"{name}#{number}"
+        used.add(names[position])
     return tuple(names)
 
 

@@ -138,7 +138,10 @@ class TfdsFolder:
                 f"and slices such as {self.splits[0]}[:90%]"
             ) from error
         count = counts[part.splitname]
-        return part.splitname, part.from_ or 0, count if part.to is None else part.to
+        start, stop = part.from_ or 0, count if part.to is None else part.to
+        if count and stop <= start:
+            raise ValueError(f"data set {self.folder}: {spec!r} is none of the {count} that {part.splitname} has")
+        return part.splitname, start, stop
 
     def records(self, split: str) -> RecordFiles:
         """The records of a whole split.

@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -149,7 +150,7 @@ def write_shard(
     source, options = plan.sources[shard.split], plan.options
     name = plan.file_name(shard)
     # A process that an earlier run left behind may still be writing the same shard.
-    temporary = work_folder(shard.folder) / f"{name}.{os.getpid()}.tmp"
+    temporary = work_folder(shard.folder) / f"{name}.{uuid.uuid4().hex}.tmp"
     stored, broken = [], []
     writer = ArrayRecordWriter(str(temporary), "group_size:1,uncompressed")
     try:
@@ -232,7 +233,7 @@ def encode_jpeg(frame: UInt8[np.ndarray, "H W 3"], quality: int) -> bytes:
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Writes a file whole, on disk, or not at all."""
-    temporary = file.with_name(f"{file.name}.{os.getpid()}.tmp")
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.tmp")
     temporary.write_bytes(content)
     _sync(temporary)
     os.replace(temporary, file)

@@ -73,10 +73,14 @@ class VideoSource:
         return None if self.strides is None else int(self.strides[index]) or None
 
     def digest(self) -> str:
-        """16 hexadecimal digits that tell sets of videos apart by the files' names and labels, not by their place."""
+        """16 hexadecimal digits that tell sets of videos apart: by names, labels, spans and strides, not by place."""
         labels = [""] * len(self) if self.labels is None else self.labels
-        videos = "\n".join(f"{Path(path).name} {label}" for path, label in zip(self.paths, labels, strict=True))
-        return hashlib.sha256(os.fsencode(videos)).hexdigest()[:16]
+        lines = [f"{Path(path).name} {label}" for path, label in zip(self.paths, labels, strict=True)]
+        if self.labels is None:
+            lines.append(Path(self.name).name)  # of a TFDS data set, whose videos are only numbered
+        for more in (self.spans, self.strides):
+            lines += [] if more is None else map(str, more.tolist())
+        return hashlib.sha256(os.fsencode("\n".join(lines))).hexdigest()[:16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -134,7 +138,10 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
         # It builds on this file, and what it imports takes half a second.
         from videomae_jax.data.tfds_videos import open_tfds
 
-        return open_tfds(path, class_names)
+        source = open_tfds(path, class_names)
+        if len(source) == 0:
+            raise ValueError(f"data set {path} has no videos")
+        return source
     if path.startswith(_BUILTIN):
         entries, own_classes = read_manifest(builtin.manifest(path.removeprefix(_BUILTIN)))
         own_classes = builtin.CAMERA_MOVES
@@ -212,9 +219,11 @@ def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
                 f"mixture {file}, line {number}: stride must be a positive integer or empty, got {stride!r}"
             )
         source = row["source"]
-        is_place = not source.startswith(_NAMED)
+        place = source if source.startswith(_NAMED) else os.path.join(file.parent, source)
+        if os.path.exists(place) and os.path.samefile(place, file):
+            raise ValueError(f"mixture {file}, line {number}: {source} is this file itself")
         try:
-            part = open_source(os.path.join(file.parent, source) if is_place else source, class_names)
+            part = open_source(place, class_names)
         except ValueError as error:
             raise ValueError(f"mixture {file}, line {number}: {error}") from error
         own = np.zeros(len(part), np.int32) if part.strides is None else part.strides

@@ -25,6 +25,8 @@ from videomae_jax.data.frames import Frames, VideoReadError
 # segment maps over from every frame, and dav1d (AV1) takes the setting only when it is opened.
 _CODECS_THAT_SKIP = {"h264", "mpeg4", "mpeg1video", "mpeg2video"}
 
+_WORTH_A_SEEK = 16  # frames; decoding so many small ones takes about as long as seeking does
+
 
 class VideoFile(Frames):
     """Frames of one video file by their number in presentation order.
@@ -142,10 +144,11 @@ class VideoFile(Frames):
     def _attempts(self, missing: set[int]) -> Iterator[Iterator[tuple[int, av.VideoFrame]]]:
         """(number, frame) of the missing frames, among others: ways to decode them, the cheapest first."""
         if self._timestamps is not None:
-            key = self._seek_to_key_frame(min(missing))
-            # A field of an interlaced frame may have its own packet, which belongs to no frame that we know of.
-            frames = takewhile(lambda frame: not frame.interlaced_frame, self._decode(self._packets_for(missing)))
-            yield self._numbered(self._from_key_frame(frames, key))
+            for run in self._runs(missing):
+                key = self._seek_to_key_frame(run[0])
+                # A field of an interlaced frame may have its own packet, which belongs to no frame that we know of.
+                frames = takewhile(lambda frame: not frame.interlaced_frame, self._decode(self._packets_for(run)))
+                yield self._numbered(self._from_key_frame(frames, key))
             key = self._seek_to_key_frame(min(missing))
             yield self._numbered(self._from_key_frame(self._decode(self._packets()), key))
         # Some containers seek to a later key frame than asked. Decoding from the start always works.
@@ -209,9 +212,24 @@ class VideoFile(Frames):
             return
         warnings.warn(f"video {self.path} is cut off or damaged: {what}", stacklevel=4)
 
+    def _runs(self, numbers: set[int]) -> list[list[int]]:
+        """Increasing frame numbers, cut where it is quicker to go on from a later key frame."""
+        runs = []
+        for number in sorted(numbers):
+            key_time, _ = self._keys[max(self._key_before(number), 0)] if self._keys else (self._timestamps[0], None)
+            key = int(np.searchsorted(self._timestamps, key_time))
+            if not runs or key - runs[-1][-1] > _WORTH_A_SEEK:
+                runs.append([])
+            runs[-1].append(number)
+        return runs
+
+    def _key_before(self, number: int) -> int:
+        """The place in the list of key frames of the last one at or before a frame; -1 where there is none."""
+        return bisect_right(self._keys, self._timestamps[number], key=itemgetter(0)) - 1
+
     def _seek_to_key_frame(self, first: int) -> int | None:
         """To the last key frame at or before frame `first`. Returns its time; None where that is the start."""
-        key = bisect_right(self._keys, self._timestamps[first], key=itemgetter(0)) - 1
+        key = self._key_before(first)
         if key <= 0:
             self._seek_to_start()
             return None
@@ -238,12 +256,12 @@ class VideoFile(Frames):
                         packet.pts = self._number_at.get(packet.pos)
                     yield packet
 
-    def _packets_for(self, needed: set[int]) -> Iterator[av.Packet]:
+    def _packets_for(self, needed: list[int]) -> Iterator[av.Packet]:
         """The packets from here to the last of the needed frames, in decoding order.
 
         The decoder leaves out frames that are neither needed nor referred to: often half of them.
         """
-        timestamps = frozenset(self._timestamps[sorted(needed)].tolist())
+        timestamps = frozenset(self._timestamps[needed].tolist())
         context, unsent = self._stream.codec_context, set(timestamps)
         for packet in self._packets():
             if self._may_skip:
@@ -301,6 +319,8 @@ class VideoFile(Frames):
             yield
         except av.error.FFmpegError as error:
             raise VideoReadError(self.path, f"{type(error).__name__}: {error.strerror}") from error
+        except IndexError as error:  # by PyAV, of a packet whose stream the header does not have
+            raise VideoReadError(self.path, f"its packets are damaged ({error})") from error
 
 
 def read_video(path: str | os.PathLike | bytes, indices: Sequence[int] | None = None) -> UInt8[np.ndarray, "T H W 3"]:
