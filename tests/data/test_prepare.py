@@ -231,7 +231,7 @@ def test_splits_share_the_classes_of_training(prepared, videos, tmp_path):
     assert val.labels.tolist() == [1] and val.ids == ("32.mp4",)
     with pytest.raises(ValueError, match="splits train, val; say which: .*small:train"):
         open_source(str(folder))
-    with pytest.raises(ValueError, match="no split 'test'; it has train, val"):
+    with pytest.raises(ValueError, match="no split or slice 'test'; it has train, val"):
         open_source(f"{folder}:test")
 
 

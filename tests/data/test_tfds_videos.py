@@ -251,7 +251,7 @@ def test_sets_are_found_by_name(pictures, tmp_path, monkeypatch):
 
 
 def test_another_split_is_an_error(pictures):
-    with pytest.raises(ValueError, match=r"no split 'test'; it has train, and slices such as train\[:90%\]"):
+    with pytest.raises(ValueError, match=r"no split or slice 'test'; it has train, and slices such as train\[:90%\]"):
         open_source(f"{pictures}:test")
 
 

@@ -170,8 +170,13 @@ def report(source: VideoSource, found: list[Checked], num_frames: int, stride: i
     if readable:
         lines.append(f"  frames:               {_spread([checked.frames for checked in readable], '.10g')}")
         lines.append(f"  height x width:       {_most_common(f'{c.height}x{c.width}' for c in readable)}")
-    short = [checked for checked in readable if checked.frames < num_frames * stride]
-    lines += _listed(f"shorter than {num_frames} frames at stride {stride}", short)
+    short = [
+        checked
+        for index, checked in enumerate(found)
+        if not checked.is_broken and checked.frames < num_frames * (source.stride(index) or stride)
+    ]
+    of_the_source = "" if source.strides is None else " or the source's own"
+    lines += _listed(f"shorter than {num_frames} frames at stride {stride}{of_the_source}", short)
     lines += _listed("damaged, but readable", [checked for checked in readable if checked.problem])
     lines += _listed("broken", [checked for checked in found if checked.is_broken])
     return lines

@@ -226,7 +226,8 @@ def _from_threads(
     threads = num_cores()
     part = _part_size(batch_size, load.clips, at_most=-(-batch_size // threads))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 1)
-    return iter(_joined(samples.batch(part).map(load).to_iter_dataset(options), batch_size // part))
+    parts = samples.batch(part).map(load).to_iter_dataset(options)
+    return iter(parts if part == batch_size else parts.batch(batch_size // part, batch_fn=_concatenate))
 
 
 def _from_workers(
@@ -241,7 +242,9 @@ def _from_workers(
     in_worker = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     options = grain.MultiprocessingOptions(num_workers=min(workers, num_cores()), per_worker_buffer_size=1)
     parts = samples.batch(part).map(load).to_iter_dataset(in_worker)
-    batches = _joined(parts.mp_prefetch(options, worker_init_fn=_end_with_parent), batch_size // part)
+    parts = parts.mp_prefetch(options, worker_init_fn=_end_with_parent)
+    # A copy, also of a single part: it lies in memory that is shared with a worker.
+    batches = parts.batch(batch_size // part, batch_fn=_concatenate)
     return iter(grain.experimental.ThreadPrefetchIterDataset(batches, prefetch_buffer_size=1))
 
 
@@ -249,10 +252,6 @@ def _part_size(batch_size: int, clips: Clips, at_most: int) -> int:
     """The most videos, of which a batch has a whole multiple, in MAX_PART, MAX_PART_BYTES and `at_most`."""
     limit = min(batch_size, at_most, MAX_PART, max(MAX_PART_BYTES // math.prod(clips.shape), 1))
     return max(size for size in range(1, limit + 1) if batch_size % size == 0)
-
-
-def _joined(parts: grain.IterDataset, count: int) -> grain.IterDataset:
-    return parts if count == 1 else parts.batch(count, batch_fn=_concatenate)
 
 
 def _end_with_parent(worker: int, workers: int) -> None:

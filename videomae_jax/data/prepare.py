@@ -82,14 +82,17 @@ def prepare(
     folder = os.path.abspath(folder)
     plan = make_plan(name or os.path.basename(folder), sources, options)
     with _claim(folder, plan):
-        if os.path.exists(os.path.join(folder, INFO_FILE)):
+        shards = plan.shards(folder)
+        written = [shard for shard in shards if shard.is_written(plan.file_name(shard))]
+        finished = Path(folder, INFO_FILE)
+        if finished.exists() and len(written) == len(shards):
             print(f"{folder} is finished.")
             return
+        finished.unlink(missing_ok=True)  # files of it are missing
         for left_behind in work_folder(folder).glob("*.tmp"):
             left_behind.unlink()
         write_plan(folder, plan)
-        shards = plan.shards(folder)
-        todo = [shard for shard in shards if not shard.report_file.exists()]
+        todo = [shard for shard in shards if shard not in set(written)]
         if not todo and _is_too_many(plan, broken := _broken(shards), max_broken_share):
             # The last run ended here, and since then they may have been mended.
             todo = [shard for shard in shards if any(shard == other for other, _ in broken)]
@@ -374,6 +377,8 @@ def main(words: Sequence[str] | None = None) -> None:
         )
     except (ValueError, OSError, RuntimeError) as error:
         parser.exit(1, f"error: {error}\n")
+    except KeyboardInterrupt:
+        parser.exit(130, "interrupted; the same command goes on\n")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ class TfdsFolder:
             (part,) = chosen
         except (ValueError, KeyError, AssertionError) as error:
             raise ValueError(
-                f"data set {self.folder} has no split {spec!r}; it has {', '.join(self.splits)}, "
+                f"data set {self.folder} has no split or slice {spec!r}; it has {', '.join(self.splits)}, "
                 f"and slices such as {self.splits[0]}[:90%]"
             ) from error
         count = counts[part.splitname]

@@ -99,6 +99,11 @@ class Shard(NamedTuple):
     def report_file(self) -> Path:
         return work_folder(self.folder) / f"{self.split}-{self.number:05d}.json"
 
+    def is_written(self, file_name: str) -> bool:
+        """Whether its report and its file are there, and the file is as long as the report says."""
+        file = Path(self.folder, file_name)
+        return self.report_file.exists() and file.exists() and file.stat().st_size == read_report(self)[2]
+
 
 class Stored(NamedTuple):
     """A video that was written: its name, label (-1 for none), frames, and stride (0 for none)."""

@@ -148,7 +148,11 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
     elif not os.path.exists(path) and (hmdb51 := read_hmdb51(path)) is not None:
         entries, own_classes = hmdb51
     elif not os.path.exists(path):
-        raise ValueError(f"data path {path!r} does not exist; give a manifest, a folder, builtin:train or builtin:val")
+        there = _TFDS_SPLIT.sub("", path)
+        raise ValueError(
+            f"data path {path!r} does not exist; give a manifest, a folder, builtin:train or builtin:val"
+            + (f"; {there} is there, but no prepared data set with splits" if os.path.exists(there) else "")
+        )
     elif os.path.isdir(path):
         entries = _list_folder(Path(path))
         # As everywhere, sorted folder names count the classes, also where the names are numbers.

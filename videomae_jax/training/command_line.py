@@ -44,6 +44,9 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             if not _raised_by_us(error):
                 raise
             _fail(str(error))
+        except KeyboardInterrupt:
+            print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+            sys.exit(130)
 
     app.run(checked_main, flags_parser=parse)
 
