@@ -187,3 +187,12 @@ def test_wrong_arguments_are_one_line(tmp_path, capsys, arguments, message):
     assert caught.value.code == 2
     err = capsys.readouterr().err
     assert message in err and err.count("\n") == 1
+
+
+def test_short_is_by_the_strides_of_the_source():
+    strides = np.array([0, 2, 4], np.int32)
+    source = VideoSource("three", ("a", "b", "c"), np.full(3, -1, np.int32), (), strides)
+    found = [Checked(path, "", frames=32, seconds=1.0, fps=32.0, height=8, width=8) for path in "abc"]
+    lines = report(source, found, num_frames=16, stride=2)
+    where = next(number for number, line in enumerate(lines) if "shorter" in line)
+    assert lines[where] == "  shorter than 16 frames at stride 2 or the source's own: 1" and "c: " in lines[where + 1]

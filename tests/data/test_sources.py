@@ -235,6 +235,13 @@ def test_mixture_gives_each_source_its_stride(pictures, builtin_clips):
     assert video.num_frames == 5 and label == -1
 
 
+def test_a_split_of_what_is_not_prepared_says_so(root):
+    with pytest.raises(
+        ValueError, match=f"'{root}:train' does not exist; .*; {root} is there, but no prepared data set"
+    ):
+        open_source(f"{root}:train")
+
+
 def test_mixture_joins_classes_by_name(root):
     (root / "two.csv").write_text("path,label\nsit/1.mp4,walk\nsit/1.mp4,jump\nsit/1.mp4,sit\n")
     (root / "one.csv").write_text("path,label\nsit/1.mp4,sit\njump/3.mp4,jump\n")

@@ -24,8 +24,7 @@ from videomae_jax.data.transforms import (
 class Clips(Protocol):
     """Makes S clips of a video, each of T frames of H x W pixels.
 
-    It puts them where the batch is: a clip of 224 x 224 pixels costs about as much to copy as two of its frames to
-    decode.
+    It puts them where the batch is: copying a clip costs as much as decoding some of its frames.
     """
 
     @property

@@ -83,22 +83,21 @@ def prepare(
     plan = make_plan(name or os.path.basename(folder), sources, options)
     with _claim(folder, plan):
         shards = plan.shards(folder)
-        written = [shard for shard in shards if shard.is_written(plan.file_name(shard))]
+        todo = [shard for shard in shards if not shard.is_written(plan.file_name(shard))]
         finished = Path(folder, INFO_FILE)
-        if finished.exists() and len(written) == len(shards):
+        if finished.exists() and not todo:
             print(f"{folder} is finished.")
             return
         finished.unlink(missing_ok=True)  # files of it are missing
         for left_behind in work_folder(folder).glob("*.tmp"):
             left_behind.unlink()
         write_plan(folder, plan)
-        todo = [shard for shard in shards if shard not in set(written)]
         if not todo and _is_too_many(plan, broken := _broken(shards), max_broken_share):
             # The last run ended here, and since then they may have been mended.
-            todo = [shard for shard in shards if any(shard == other for other, _ in broken)]
-            for shard in todo:
-                # Whatever ends this run, no report may speak of a file that was written anew.
-                shard.report_file.unlink()
+            todo = list(dict.fromkeys(shard for shard, _ in broken))
+        for shard in todo:
+            # Whatever ends this run, no report may speak of a file that was written anew.
+            shard.report_file.unlink(missing_ok=True)
         if pipeline is None:
             _run_here(plan, shards, todo, num_cores() if workers is None else workers)
         else:

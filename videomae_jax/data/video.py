@@ -25,7 +25,7 @@ from videomae_jax.data.frames import Frames, VideoReadError
 # segment maps over from every frame, and dav1d (AV1) takes the setting only when it is opened.
 _CODECS_THAT_SKIP = {"h264", "mpeg4", "mpeg1video", "mpeg2video"}
 
-_WORTH_A_SEEK = 16  # frames; decoding so many small ones takes about as long as seeking does
+_WORTH_A_SEEK = 16  # frames that need not be decoded
 
 
 class VideoFile(Frames):
