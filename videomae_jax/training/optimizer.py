@@ -1,13 +1,16 @@
-"""AdamW and its schedule as the original has them."""
+"""The optimizers and their schedule as the original has them: AdamW, or SGD for probes; layer-wise rates."""
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Float, PyTree
 
 from videomae_jax.training.recipe import Optim, Recipe
+
+EMBEDDINGS, BLOCKS = "videomae/embeddings/", "videomae/encoder/layer/"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,14 +58,84 @@ class WarmupCosine:
 
 
 def decays(params: PyTree) -> PyTree:
-    """True where weight decay applies: the matrices; not biases, norms and the mask token (V1 optim_factory.py:49-88).
+    """True where weight decay applies: the matrices; not biases, norms, single tokens, adapters
+    (V1 optim_factory.py:49-88).
 
     By name, since in a stack every parameter has one more axis than the original's.
     """
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
+def layer_scales(params: PyTree, layer_decay: float) -> PyTree[Float[np.ndarray, "..."]]:
+    """Each parameter's factor of the learning rate, broadcastable to it: `layer_decay` ** number of layers above.
+
+    Layers are the patch embedding, each block, and the head with every norm outside the blocks, which has the full
+    rate (V1 optim_factory.py:24-46). The factors of a stack are [L 1 ... 1].
+
+    Args:
+      params: of a model whose encoder is `videomae`. Frozen parameters may be missing (None); where all blocks are,
+        the patch embedding is the layer below the head.
+      layer_decay: above 0, at most 1.
+    """
+    blocks = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _name(path).startswith(BLOCKS)]
+    depth = blocks[0].shape[0] if blocks else 0
+
+    def scale(path, leaf):
+        if _name(path).startswith(BLOCKS):
+            above = np.arange(depth, 0, -1).reshape(-1, *[1] * (leaf.ndim - 1))
+        else:
+            above = depth + 1 if _name(path).startswith(EMBEDDINGS) else 0
+        return np.float32(layer_decay**above)
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
     """AdamW; the decay is multiplied by the learning rate, as in PyTorch. Clips the gradient's norm first, if asked."""
     update = optax.adamw(schedule, b1=optim.b1, b2=optim.b2, eps=1e-8, weight_decay=optim.weight_decay, mask=decays)
-    return update if optim.clip_norm is None else optax.chain(optax.clip_by_global_norm(optim.clip_norm), update)
+    return _after_clipping(optim.clip_norm, update)
+
+
+def sgd(schedule: optax.Schedule, optim) -> optax.GradientTransformation:
+    """SGD with momentum `b1`; the decay is part of the gradient, as in PyTorch. Clips the norm as `adamw` does."""
+    decay = optax.add_decayed_weights(optim.weight_decay, mask=decays)
+    return _after_clipping(optim.clip_norm, optax.chain(decay, optax.sgd(schedule, momentum=optim.b1)))
+
+
+def _after_clipping(norm: float | None, update: optax.GradientTransformation) -> optax.GradientTransformation:
+    return update if norm is None else optax.chain(optax.clip_by_global_norm(norm), update)
+
+
+def finetuning_optimizer(schedule: optax.Schedule, optim) -> optax.GradientTransformation:
+    """The optimizer of a downstream recipe, with a learning rate that falls from layer to layer, see `layer_scales`.
+
+    Args:
+      schedule: the head's learning rate at each step.
+      optim: the recipe's section: what `adamw` takes, `optimizer` ("adamw" or "sgd", for which `b2` means nothing) and
+        `layer_decay` (1: one rate for all).
+
+    Raises:
+      ValueError: another optimizer, AdamW without `b2`, or a layer decay out of its range.
+    """
+    if optim.optimizer not in ("adamw", "sgd"):
+        raise ValueError(f"optim.optimizer must be 'adamw' or 'sgd', got {optim.optimizer!r}.")
+    if optim.optimizer == "adamw" and optim.b2 is None:
+        raise ValueError("optim.b2 is None, and AdamW needs one: the original's is 0.999.")
+    if not 0 < optim.layer_decay <= 1:
+        raise ValueError(f"optim.layer_decay must be above 0 and at most 1 (no decay), got {optim.layer_decay}.")
+    update = adamw(schedule, optim) if optim.optimizer == "adamw" else sgd(schedule, optim)
+    if optim.layer_decay == 1:
+        return update
+    # After everything else: torch's groups differ in their learning rate, which multiplies weight decay too.
+    return optax.chain(update, _scale_by_layer(optim.layer_decay))
+
+
+def _scale_by_layer(layer_decay: float) -> optax.GradientTransformation:
+    def scale(updates, params):
+        return jax.tree.map(jnp.multiply, updates, layer_scales(updates, layer_decay))
+
+    return optax.stateless(scale)
