@@ -14,6 +14,7 @@ import jax
 from ml_collections import ConfigDict
 
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.clips import PretrainingClips
 from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.data.video import VideoReadError
 from videomae_jax.evaluation.reconstruction import Reconstruction
@@ -68,7 +69,14 @@ def main(config: ConfigDict, workdir: Path) -> None:
             numbers |= {f"{name}_{key}": value for key, value in values.items()}
         return numbers, pictures
 
-    if not train(trainer, schedule, sources["train"], recipe, workdir, broken, evaluate):
+    clips = PretrainingClips(task.config.num_frames, recipe.data.stride, recipe.data.views, task.config.clip_size[1:])
+
+    def initial_state():
+        if recipe.init_from is None:
+            return trainer.init_state()
+        return trainer.state_from(task.load(recipe.init_from))
+
+    if not train(trainer, schedule, sources["train"], clips, recipe, workdir, initial_state, broken, evaluate):
         print(f"{workdir} is finished: all {schedule.total_steps} steps are done.")
     report(workdir, sources, broken)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from einops import rearrange
@@ -110,6 +110,7 @@ class FinetuningClips:
       views: S ways to distort and crop the same decoded frames (repeated augmentation).
       image_size: (H, W).
       distort: what happens to the frames before they are cropped; None for nothing.
+      crop: "resized" for random areas and aspects, "multi_scale" for the crops of pre-training.
     """
 
     num_frames: int
@@ -117,6 +118,7 @@ class FinetuningClips:
     views: int
     image_size: tuple[int, int]
     distort: RandAugment | None
+    crop: Literal["resized", "multi_scale"] = "resized"
 
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
@@ -133,9 +135,10 @@ class FinetuningClips:
         frames = video.read(indices)
         for view in out:
             distorted = frames if self.distort is None else self.distort(frames, rng)
-            box = random_resized_crop(*frames.shape[1:3], self.image_size, rng)
+            draw = random_resized_crop if self.crop == "resized" else multi_scale_crop
+            box = draw(*frames.shape[1:3], self.image_size, rng)
             for frame, cropped in zip(distorted, view, strict=True):
-                crop_resize(frame, box, self.image_size, antialias=False, out=cropped)
+                crop_resize(frame, box, self.image_size, antialias=self.crop != "resized", out=cropped)
 
 
 @dataclass(frozen=True)

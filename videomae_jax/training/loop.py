@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import PyTree, UInt8
 from PIL import Image
 
-from videomae_jax.data.clips import PretrainingClips
+from videomae_jax.data.clips import Clips
 from videomae_jax.data.pipeline import train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
+from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import batch_sharding
 from videomae_jax.training.metrics import Clock, MetricsLog, progress_line
 from videomae_jax.training.optimizer import WarmupCosine
@@ -30,8 +31,10 @@ def train(
     trainer: Trainer,
     schedule: WarmupCosine,
     source: VideoSource,
-    recipe: Recipe,
+    clips: Clips,
+    recipe: Recipe | DownstreamRecipe,
     workdir: Path,
+    initial_state: Callable[[], TrainState],
     broken: BrokenVideos,
     evaluate: Evaluate,
 ) -> bool:
@@ -41,8 +44,10 @@ def train(
       trainer: the task on its mesh.
       schedule: the steps, and the learning rate of each for the log.
       source: training videos.
+      clips: what is made of them.
       recipe: numbers of the run.
       workdir: its folder; checkpoints found there are continued.
+      initial_state: makes the state to begin with, where there is no checkpoint.
       broken: takes the reports of unreadable videos.
       evaluate: `(params, at the end) -> numbers and pictures`, run every `eval.steps` and after the last step.
 
@@ -56,12 +61,16 @@ def train(
     if model_folder(workdir).exists() and first_step in (0, total_steps):
         checkpoints.close()
         return False
-    state = initial_state(trainer, recipe, checkpoints)
+    if first_step:
+        print(f"continuing from step {first_step}", flush=True)
+        state = checkpoints.restore(trainer.abstract_state)
+    else:
+        state = initial_state()
     compiling = time.perf_counter()
     run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views)
     print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
     log = MetricsLog(workdir, restored_step=first_step)
-    batches = on_devices(train_clips(source, recipe, trainer, first_step, total_steps), trainer, broken)
+    batches = on_devices(train_clips(source, clips, recipe, first_step, total_steps), trainer, broken)
     in_flight = collections.deque()
     clock = Clock()
 
@@ -80,12 +89,13 @@ def train(
         evaluating = last or step % recipe.eval.steps == 0
         if evaluating or step % recipe.log_steps == 0:
             row, state = read_window(state)
+            row = trainer.task.summarise(row)
             row |= {"learning_rate": float(schedule(step - 1))}
             row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size * recipe.data.views)
             row |= {"broken_videos": len(broken)}
             print(progress_line(step, total_steps, row), flush=True)
             if evaluating:
-                numbers, pictures = evaluate(state.params, last)
+                numbers, pictures = evaluate(trainer.model_params(state), last)
                 row |= numbers
                 print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
                 save_pictures(workdir, step, pictures, log)
@@ -97,24 +107,14 @@ def train(
     batches.close()
     log.close()
     checkpoints.close()
-    write_model(workdir, trainer, state, recipe.data.stride)
+    write_model(model_folder(workdir), trainer, trainer.model_params(state), recipe.data.stride)
     return True
 
 
-def initial_state(trainer: Trainer, recipe: Recipe, checkpoints: Checkpoints) -> TrainState:
-    """The run's newest checkpoint; without one, the weights of `init_from`; without that, fresh ones."""
-    if checkpoints.latest_step is not None:
-        print(f"continuing from step {checkpoints.latest_step}", flush=True)
-        return checkpoints.restore(trainer.abstract_state)
-    if recipe.init_from is not None:
-        return trainer.state_from(trainer.task.load(recipe.init_from))
-    return trainer.init_state()
-
-
-def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_step: int, total_steps: int):
+def train_clips(
+    source: VideoSource, clips: Clips, recipe: Recipe | DownstreamRecipe, first_step: int, total_steps: int
+):
     """The batches of the steps after `first_step`."""
-    config = trainer.task.config
-    clips = PretrainingClips(config.num_frames, recipe.data.stride, recipe.data.views, config.clip_size[1:])
     return train_batches(
         source,
         clips,
@@ -129,12 +129,12 @@ def train_clips(source: VideoSource, recipe: Recipe, trainer: Trainer, first_ste
 
 
 def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict[str, jax.Array]]:
-    """Clips and sample indices of every batch, split over the devices; closing it ends the workers."""
+    """What the task needs of every batch, split over the devices; closing it ends the workers."""
     sharding = batch_sharding(trainer.mesh)
     try:
         for batch in batches:
             broken.add(batch["broken"])
-            yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in ("video", "sample")}
+            yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}
     finally:
         batches.close()
 
@@ -144,8 +144,7 @@ def read_window(state: TrainState) -> tuple[dict[str, float], TrainState]:
     sums = {name: float(value) for name, value in jax.device_get(state.window).items()}
     steps = sums.pop("steps")
     row = {name: value / steps for name, value in sums.items()}
-    relative = row["loss"] / row.pop("trivial_loss")
-    return {"loss": row.pop("loss"), "relative_loss": relative, **row, "steps": steps}, state.with_empty_window()
+    return row | {"steps": steps}, state.with_empty_window()
 
 
 def save_pictures(workdir: Path, step: int, pictures: Pictures, log: MetricsLog) -> None:

@@ -43,6 +43,11 @@ class Mixing:
             if not 0 <= share <= 1:
                 raise ValueError(f"{name} must be in [0, 1], got {share}.")
 
+    @property
+    def mixes(self) -> bool:
+        """Whether there is anything to do."""
+        return self.mixup > 0 or self.cutmix > 0
+
     def __call__(
         self, key: Key[Array, ""], video: Float[Array, "B T H W C"], targets: Float[Array, "B K"]
     ) -> tuple[Float[Array, "B T H W C"], Float[Array, "B K"]]:
@@ -53,7 +58,7 @@ class Mixing:
           video: normalised clips.
           targets: a distribution over the classes for each clip, as of `soft_targets`.
         """
-        if not (self.mixup or self.cutmix):
+        if not self.mixes:
             return video, targets
         weight, lam = self._draw(key, *video.shape[2:4])
         return _with_reversed(video, weight[..., None]), _with_reversed(targets, lam)

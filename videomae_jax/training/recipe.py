@@ -1,4 +1,7 @@
-"""Recipes: what `configs/*.py` may say, checked key by key, and how the command line changes it."""
+"""Recipes: what `configs/*_pretrain.py` may say, checked key by key, and how the command line changes it.
+
+Those of `eval.py` are in `downstream`.
+"""
 
 import dataclasses
 import types
@@ -90,15 +93,25 @@ class Recipe:
         Raises:
           ValueError: an unknown or missing key, a value of another type, or a count below 1; it names the key.
         """
-        recipe = _build(cls, config.to_dict(), "config")
-        if "size" not in recipe.model:
-            raise ValueError("config.model.size is missing.")
-        if recipe.total_epochs <= 0:
-            raise ValueError(f"config.total_epochs must be positive, got {recipe.total_epochs}.")
+        recipe = build(cls, config.to_dict(), "config")
+        check_run(recipe)
         return recipe
 
 
-def _build(cls: type, values: dict[str, Any], where: str) -> Any:
+def check_run(recipe: Any) -> None:
+    """Raises a ValueError where what all recipes share makes no sense."""
+    if "size" not in recipe.model:
+        raise ValueError("config.model.size is missing.")
+    if recipe.total_epochs <= 0:
+        raise ValueError(f"config.total_epochs must be positive, got {recipe.total_epochs}.")
+
+
+def build(cls: type, values: dict[str, Any], where: str) -> Any:
+    """A dataclass, and those in it, from a nested dict with just its fields.
+
+    Raises:
+      ValueError: an unknown or missing key, a value of another type, or a count below 1; it names the key.
+    """
     hints = get_type_hints(cls)
     unknown, missing = sorted(set(values) - set(hints)), sorted(set(hints) - set(values))
     if unknown or missing:
@@ -110,7 +123,7 @@ def _build(cls: type, values: dict[str, Any], where: str) -> Any:
     for name, hint in hints.items():
         key, value = f"{where}.{name}", values[name]
         if dataclasses.is_dataclass(hint):
-            value = _build(hint, value, key)
+            value = build(hint, value, key)
         elif not _fits(value, hint):
             raise ValueError(f"{key} must be {getattr(hint, '__name__', hint)}, got {value!r}.")
         elif type(value) is int and hint is not float and cls is not Mesh and value < MINIMUM.get(name, 1):
@@ -129,11 +142,11 @@ def _fits(value: Any, hint: Any) -> bool:
     return isinstance(value, getattr(hint, "__origin__", hint))
 
 
-def pretraining(size: str) -> ConfigDict:
-    """What the original's pre-training recipes share (V1 run_mae_pretraining.py:19-118); a config says the rest."""
+def run(size: str) -> ConfigDict:
+    """What all recipes share; `pretraining` and those of `downstream` begin with it."""
     config = ConfigDict()
     config.seed = 0
-    config.total_epochs = 800.0
+    config.total_epochs = config_dict.placeholder(float)
     config.total_steps = config_dict.placeholder(int)
     config.log_steps = 50
     config.checkpoint_steps = 1000
@@ -142,6 +155,27 @@ def pretraining(size: str) -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.size = size
+
+    config.data = ConfigDict()
+    config.data.path = config_dict.placeholder(str)
+    config.data.val_path = config_dict.placeholder(str)
+    config.data.test_path = config_dict.placeholder(str)
+    config.data.views = 1
+    config.data.workers = 8
+    config.data.max_broken_share = 0.05
+
+    config.mesh = ConfigDict()
+    config.mesh.data = -1
+    config.mesh.fsdp = 1
+    config.mesh.tensor = 1
+    return config
+
+
+def pretraining(size: str) -> ConfigDict:
+    """What the original's pre-training recipes share (V1 run_mae_pretraining.py:19-118); a config says the rest."""
+    config = run(size)
+    config.total_epochs = 800.0
+
     config.model.image_size = (224, 224)
     config.model.num_frames = 16
     config.model.norm_pix_loss = True
@@ -157,16 +191,9 @@ def pretraining(size: str) -> ConfigDict:
     config.mask.decoder_kind = "none"
     config.mask.decoder_ratio = 0.0
 
-    config.data = ConfigDict()
-    config.data.path = config_dict.placeholder(str)
-    config.data.val_path = config_dict.placeholder(str)
-    config.data.test_path = config_dict.placeholder(str)
     config.data.batch_size = 1024
     config.data.stride = 4
-    config.data.views = 1
     config.data.flip = False
-    config.data.workers = 8
-    config.data.max_broken_share = 0.05
 
     config.optim = ConfigDict()
     config.optim.base_lr = 1.5e-4
@@ -181,11 +208,6 @@ def pretraining(size: str) -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.steps = 5000
     config.eval.clips = 64
-
-    config.mesh = ConfigDict()
-    config.mesh.data = -1
-    config.mesh.fsdp = 1
-    config.mesh.tensor = 1
     return config
 
 

@@ -12,6 +12,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
+from videomae_jax.training.adapters import add_adapters, merge_adapters
+from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.mesh import batch_sharding, shardings
 from videomae_jax.training.tasks import Batch, Pretraining
 
@@ -24,6 +26,7 @@ class TrainState:
     step: Int[Array, ""]
     params: PyTree
     opt_state: PyTree
+    ema: PyTree  # running average of the trained parameters; None for no average
     window: dict[str, Array]  # sums of what is logged since the last line, with their number of steps
 
     def with_empty_window(self) -> "TrainState":
@@ -34,12 +37,21 @@ class TrainState:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-    """One task on one mesh: its initial state and its step, compiled and sharded."""
+    """One task on one mesh: its initial state and its step, compiled and sharded.
 
-    task: Pretraining
+    Attributes:
+      task: the model and its loss.
+      optimizer: of the parameters that the task trains.
+      mesh: the devices.
+      accumulation: parts of a batch that go through the devices one after the other.
+      ema_decay: of the average of the trained parameters; None for no average.
+    """
+
+    task: Pretraining | Finetuning
     optimizer: optax.GradientTransformation
     mesh: Mesh
     accumulation: int
+    ema_decay: float | None = None
 
     @functools.cached_property
     def graphdef(self) -> nnx.GraphDef:
@@ -63,52 +75,90 @@ class Trainer:
 
     def state_from(self, model: nnx.Module) -> TrainState:
         """A state at step 0 with the parameters of a model."""
-        params = jax.device_put(nnx.to_pure_dict(nnx.split(model)[1]), self._state_shardings.params)
+        params = nnx.to_pure_dict(nnx.split(model)[1])
+        params = jax.device_put(params, shardings(params, self.mesh))
         init = jax.jit(self._with_params, out_shardings=self._state_shardings)
-        return init(params)
+        return init(params, jax.random.key(self.task.seed))
+
+    def model_params(self, state: TrainState) -> PyTree:
+        """The parameters of the model that is measured and kept: averaged, adapters merged."""
+        return self._model_params(state.params, state.ema)
+
+    @functools.cached_property
+    def _model_params(self) -> Callable[[PyTree, PyTree], PyTree]:
+        if self.ema_decay is None and self.task.adapter_rank is None:
+            return lambda params, ema: params
+
+        def combine(params, ema):
+            return merge_adapters(params if ema is None else combined(ema, params))
+
+        return jax.jit(combine)
 
     @functools.cached_property
     def _state_shardings(self) -> TrainState:
         return jax.tree.map(lambda leaf: leaf.sharding, self.abstract_state)
 
     def _init(self, key) -> TrainState:
-        return self._with_params(nnx.to_pure_dict(nnx.split(self.task.create(key))[1]))
+        return self._with_params(nnx.to_pure_dict(nnx.split(self.task.create(key))[1]), key)
 
-    def _with_params(self, params: PyTree) -> TrainState:
-        window = {name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps")}
-        return TrainState(jnp.zeros((), jnp.int32), params, self.optimizer.init(params), window)
+    def _with_params(self, params: PyTree, key) -> TrainState:
+        if self.task.adapter_rank is not None:
+            params = add_adapters(params, self.task.adapter_rank, key)
+        trained = self.trained(params)
+        return TrainState(
+            step=jnp.zeros((), jnp.int32),
+            params=params,
+            opt_state=self.optimizer.init(trained),
+            # A copy: both are donated to the first step.
+            ema=None if self.ema_decay is None else jax.tree.map(jnp.copy, trained),
+            window={name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps")},
+        )
+
+    def trained(self, params: PyTree) -> PyTree:
+        """The parameters that are trained; None in the place of the others, which is nothing to JAX."""
+
+        def only(path, leaf):
+            return leaf if self.task.trains(jax.tree_util.keystr(path, simple=True, separator="/")) else None
+
+        return jax.tree_util.tree_map_with_path(only, params)
 
     def compile_step(
         self, batch_size: int, views: int
     ) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
         """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused."""
-        config = self.task.config
-        batch = {
-            "video": jax.ShapeDtypeStruct((batch_size, views, *config.clip_size, config.num_channels), jnp.uint8),
-            "sample": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
-        }
         step = jax.jit(
             self._step,
             donate_argnums=0,
             in_shardings=(self._state_shardings, batch_sharding(self.mesh)),
             out_shardings=(self._state_shardings, None),
         )
-        return step.lower(self.abstract_state, batch).compile()
+        return step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views)).compile()
 
     def _step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
-        def loss(params, batch):
+        def loss(trained, batch):
+            params = merge_adapters(combined(trained, state.params))
             return self.task.loss(nnx.merge(self.graphdef, params), batch)
 
-        grads, metrics = accumulate(jax.grad(loss, has_aux=True), state.params, batch, self.accumulation)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, state.params)
+        trained, batch = self.trained(state.params), self.task.prepare(batch)
+        grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)
+        updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+        trained = optax.apply_updates(trained, updates)
         metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
         state = TrainState(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=combined(trained, state.params),
             opt_state=opt_state,
+            ema=None if self.ema_decay is None else optax.incremental_update(trained, state.ema, 1 - self.ema_decay),
             window=jax.tree.map(jnp.add, state.window, metrics),
         )
         return state, metrics["loss"]
+
+
+def combined(some: PyTree, all_params: PyTree) -> PyTree:
+    """All parameters, with those that are not None in `some` from there."""
+    return jax.tree.map(
+        lambda own, other: other if own is None else own, some, all_params, is_leaf=lambda leaf: leaf is None
+    )
 
 
 def accumulate(grad: Callable, params: PyTree, batch: Batch, steps: int) -> tuple[PyTree, dict[str, Array]]:

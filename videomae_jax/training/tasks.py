@@ -46,6 +46,8 @@ class Pretraining:
     """Masked autoencoding. Every random choice for a clip comes from (seed, its sample index, its view)."""
 
     logged: ClassVar[tuple[str, ...]] = ("loss", "trivial_loss")
+    inputs: ClassVar[tuple[str, ...]] = ("video", "sample")
+    adapter_rank: ClassVar[None] = None
 
     config: VideoMAEConfig
     masking: Masking
@@ -93,6 +95,14 @@ class Pretraining:
         """A model with a checkpoint's weights; errors as in `find`."""
         return VideoMAEForPreTraining.from_checkpoint(self.find(name), dtype=self.dtype)
 
+    def trains(self, path: str) -> bool:
+        """Whether a parameter is trained: all are."""
+        return True
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Nothing concerns a batch as a whole."""
+        return batch
+
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""
         views = batch["video"].shape[1]
@@ -107,6 +117,20 @@ class Pretraining:
         guess = mean_colour(targets, self.config.num_channels)
         trivial_loss = masked_loss(token_errors(guess, targets), mask, self.config.num_patches)
         return loss, {"loss": loss, "trivial_loss": trivial_loss}
+
+    def summarise(self, means: dict[str, float]) -> dict[str, float]:
+        """What a line of the log says, from the means of what is logged."""
+        relative = means["loss"] / means["trivial_loss"]
+        others = {name: mean for name, mean in means.items() if name not in self.logged}
+        return {"loss": means["loss"], "relative_loss": relative, **others}
+
+    def batch_shapes(self, batch_size: int, views: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """A batch."""
+        config = self.config
+        return {
+            "video": jax.ShapeDtypeStruct((batch_size, views, *config.clip_size, config.num_channels), jnp.uint8),
+            "sample": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
+        }
 
     def keys(self, sample: UInt32[Array, " B"]) -> Key[Array, " B"]:
         """Each clip's own key."""

@@ -8,16 +8,19 @@ from typing import Any
 import jax
 import numpy as np
 from flax import nnx
+from jaxtyping import PyTree
 
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
-from videomae_jax.training.state import Trainer, TrainState
+from videomae_jax.training.state import Trainer
 
 # What may differ between two commands on one workdir: how a run is watched and spread, not what it computes.
 MAY_CHANGE = (
     "log_steps",
     "checkpoint_steps",
     "eval",
+    "test",
+    "knn",
     "mesh",
     "data.val_path",
     "data.test_path",
@@ -90,20 +93,30 @@ def model_folder(workdir: Path) -> Path:
     return workdir / "model"
 
 
-def write_model(workdir: Path, trainer: Trainer, state: TrainState, stride: int) -> None:
-    """Leaves the trained model for `from_pretrained` and `init_from`: complete or not at all.
+def best_model_folder(workdir: Path) -> Path:
+    """Where a run keeps the model that did best on its validation videos."""
+    return workdir / "best"
+
+
+def write_model(folder: Path, trainer: Trainer, params: PyTree, stride: int | None) -> None:
+    """Leaves a trained model for `from_pretrained` and `init_from`: complete, or as it was.
 
     With it goes how its clips were made, for whoever shows it other videos.
 
     Args:
-      workdir: the run's folder.
-      trainer, state: the run at its end.
-      stride: distance of a clip's frames in the video.
+      folder: of the model.
+      trainer: whose model it is.
+      params: its parameters.
+      stride: distance of a clip's frames in the video; None where clips are spread over the whole video.
     """
-    folder, new = model_folder(workdir), workdir / "model.new"
-    shutil.rmtree(new, ignore_errors=True)
-    model = nnx.merge(trainer.graphdef, jax.tree.map(np.asarray, jax.device_get(state.params)))
+    new, old = (folder.with_name(f"{folder.name}.{state}") for state in ("new", "old"))
+    for rest in (new, old):
+        shutil.rmtree(rest, ignore_errors=True)
+    model = nnx.merge(trainer.graphdef, jax.tree.map(np.asarray, jax.device_get(params)))
     model.save_pretrained(new)
     processor = VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=stride)
     processor.save_pretrained(new)
+    if folder.exists():
+        folder.replace(old)
     new.replace(folder)
+    shutil.rmtree(old, ignore_errors=True)
