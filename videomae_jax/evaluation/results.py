@@ -86,7 +86,7 @@ def describe(scores: Scores, predictions: Predictions, class_names: Sequence[str
     why_none = {
         "top5": _many(len(class_names), "class", "classes"),
         "map": "no video has a class",
-        "r2": "no number differs from video to video",
+        "r2": "no number differs between videos",
         "loss": "no video can be read",
     }
     shown = [

@@ -51,8 +51,8 @@ def classification_scores(predictions: Predictions, class_names: Sequence[str], 
     Returns:
       `top1`, `top5`: percent of the videos; `top5` is None with fewer than five classes.
       `mean_class_accuracy`: percent; the mean of top-1 over the classes that have videos.
-      `loss`: mean negative log likelihood of the readable videos' fused probabilities, clipped at 1e-12; None where
-        none can be read.
+      `loss`: mean negative log likelihood of the readable videos' fused probabilities, clipped to [1e-12, 1]; None
+        where none can be read.
       `num_videos`: that count.
       `num_broken`: unreadable videos with a label, whether they count or not.
       `num_without_label`: videos without label, readable or not.
@@ -70,11 +70,12 @@ def classification_scores(predictions: Predictions, class_names: Sequence[str], 
     in_top = (ranks[counted] >= 0) & (ranks[counted] < TOP)
     seen = predictions.labelled & predictions.readable
     likelihoods = predictions.scores[seen, predictions.labels[seen]].astype(np.float64)
+    likelihoods = np.clip(likelihoods, SMALLEST_PROBABILITY, 1)  # rounding may have made a sum of softmax exceed 1
     return {
         "top1": 100 * float((ranks[counted] == 0).mean()),
         "top5": 100 * float(in_top.mean()) if len(class_names) >= TOP else None,
         "mean_class_accuracy": 100 * float((num_correct[has_videos] / num_videos[has_videos]).mean()),
-        "loss": float(-np.log(np.maximum(likelihoods, SMALLEST_PROBABILITY)).mean()) if seen.any() else None,
+        "loss": float(np.log(1 / likelihoods).mean()) if seen.any() else None,
         "num_videos": int(counted.sum()),
         "num_broken": int((predictions.labelled & ~predictions.readable).sum()),
         "num_without_label": int((~predictions.labelled).sum()),
@@ -91,8 +92,8 @@ def multi_label_scores(predictions: Predictions, class_names: Sequence[str], *, 
 
     Returns:
       `map`: percent; the mean of `average_precision` over the classes that have videos; None where no class has any.
-      `loss`: mean binary cross entropy over the readable videos and the classes, of probabilities clipped at 1e-12 and
-        1 - 1e-12; None where none can be read.
+      `loss`: mean binary cross entropy over the readable videos and the classes, of probabilities clipped to
+        [1e-12, 1 - 1e-12]; None where none can be read.
       `num_videos`: that count.
       `num_broken`: unreadable videos, whether they count or not.
 
@@ -165,7 +166,7 @@ def confusion_matrix(predictions: Predictions) -> Int64[np.ndarray, "K K"]:
     """
     num_classes = predictions.scores.shape[1]
     seen = predictions.labelled & predictions.readable
-    pairs = predictions.labels[seen].astype(np.int64) * num_classes + predictions.scores[seen].argmax(axis=1)
+    pairs = predictions.labels[seen] * num_classes + predictions.scores[seen].argmax(axis=1)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
