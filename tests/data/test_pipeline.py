@@ -4,11 +4,15 @@ import pickle
 import subprocess
 import sys
 from contextlib import closing
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from videomae_jax.data.clips import CenterClip, PretrainingClips
+from videomae_jax.data.frames import Frames
 from videomae_jax.data.pipeline import heldout_batches, train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError, write_video
@@ -168,6 +172,82 @@ def test_heldout_broken_video_does_not_count(source_with_broken):
         source_with_broken.paths[5],
     ]
     assert not join(batches, "video")[[2, 5]].any()
+
+
+class Counted(Frames):
+    """A video that is nothing but its length."""
+
+    def __init__(self, index: int):
+        self.path, self.num_frames = str(index), 3 + index
+
+    def frames(self, indices=None):
+        raise NotImplementedError
+
+    def close(self):
+        pass
+
+
+@dataclass(frozen=True, eq=False)
+class CountedSource(VideoSource):
+    def open(self, index):
+        return Counted(index), self.label(index)
+
+
+@dataclass(frozen=True)
+class WritesLength:
+    """Clips of one pixel with the number of frames; the broken videos fail when they are decoded."""
+
+    broken: frozenset[int]
+    shape: tuple[int, ...] = (1, 1, 1, 1, 3)
+
+    def __call__(self, video, stride, rng, out):
+        out[:] = video.num_frames
+        if int(video.path) in self.broken:
+            raise VideoReadError(video.path, "broken")
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    count=st.integers(1, 23),
+    processes=st.integers(1, 4),
+    local=st.integers(1, 9),
+    broken=st.frozensets(st.integers(0, 22)),
+    several=st.booleans(),
+)
+def test_heldout_counts_each_video_once(count, processes, local, broken, several):
+    labels = np.arange(count, dtype=np.int32) % 5
+    labels = np.eye(5, dtype=np.float32)[labels] if several else labels
+    source = CountedSource("counted", tuple(map(str, range(count))), labels, tuple("abcde"))
+    options = dict(num_videos=count, batch_size=processes * local, process_count=processes)
+    shards = [list(heldout_batches(source, WritesLength(broken), **options, process_index=p)) for p in range(processes)]
+    assert {len(shard) for shard in shards} == {-(-count // (processes * local))}
+    batches = [batch for shard in shards for batch in shard]
+    assert {len(batch[key]) for batch in batches for key in batch} == {local}
+    sample, weight, num_frames = (join(batches, key) for key in ("sample", "weight", "num_frames"))
+    assert sorted(sample[weight == 1].tolist()) == [index for index in range(count) if index not in broken]
+    assert set(sample.tolist()) == set(range(count)) and set(weight.tolist()) <= {0, 1}
+    is_broken = np.isin(sample, sorted(broken))
+    np.testing.assert_array_equal(join(batches, "broken") != "", is_broken)
+    np.testing.assert_array_equal(join(batches, "label"), labels[sample])
+    assert join(batches, "label").dtype == labels.dtype and num_frames.dtype == np.int32
+    np.testing.assert_array_equal(num_frames, np.where(is_broken, 0, 3 + sample.astype(int)))
+    np.testing.assert_array_equal(join(batches, "video").max((1, 2, 3, 4, 5)), num_frames)
+
+
+def test_rows_of_labels_belong_to_the_pictures(sound_source, source_with_broken):
+    rows = np.arange(21, dtype=np.float32).reshape(7, 3) / 4
+    for source in (sound_source, source_with_broken):
+        batches = train(replace(source, labels=rows), 3, workers=int(source is sound_source))
+        assert batches[0]["label"].shape == (6, 3) and batches[0]["label"].dtype == np.float32
+        np.testing.assert_array_equal(join(batches, "label"), rows[seen_videos(batches)])
+    heldout_labels = join(heldout(replace(source_with_broken, labels=rows), num_videos=7), "label")
+    np.testing.assert_array_equal(heldout_labels, rows[[*range(7), 0]])
+
+
+def test_heldout_tells_the_lengths_of_videos(source_with_broken):
+    batches = heldout(source_with_broken, num_videos=7)
+    assert join(batches, "num_frames").tolist() == [24, 24, 0, 24, 24, 0, 24, 24]
+    assert join(batches, "label").tolist() == [0, 1, 2, 0, 1, 2, 0, 0]
 
 
 def test_heldout_processes_get_equally_many_full_batches(sound_source):

@@ -186,12 +186,16 @@ def test_source_has_ids_labels_and_classes(jpeg):
     assert open_source(str(jpeg)).paths == source.paths
 
 
-def test_classes_are_the_training_sets(jpeg):
+def test_classes_are_the_known_ones(jpeg):
     source = open_source(str(jpeg), ("walk", "sit", "run"))
     assert source.class_names == ("walk", "sit", "run")
-    assert [source.class_names[label] for label in source.labels] == [name.split("/")[0] for name in source.ids]
-    with pytest.raises(ValueError, match=r"'run' is not one of the training set's 2 classes \(walk, sit\)"):
+    for again in (source, pickle.loads(pickle.dumps(source))):
+        assert [again.class_names[label] for label in again.labels] == [name.split("/")[0] for name in source.ids]
+        assert again.open(0)[1] == again.labels[0] and again.labels.dtype == np.int32
+    with pytest.raises(ValueError, match=r"'run' is not one of the 2 known classes \(walk, sit\)"):
         open_source(str(jpeg), ("walk", "sit"))
+    with pytest.raises(ValueError, match=r"'run' is not one of the 1 known classes \(sit\); nor are 'walk'"):
+        open_source(str(jpeg), ("sit",))
 
 
 def test_anyone_reads_it_with_tfds(jpeg, h264, videos):
@@ -233,6 +237,23 @@ def test_splits_share_the_classes_of_training(prepared, videos, tmp_path):
         open_source(str(folder))
     with pytest.raises(ValueError, match="no split or slice 'test'; it has train, val"):
         open_source(f"{folder}:test")
+
+
+def test_there_is_one_class_a_video(jpeg):
+    with pytest.raises(ValueError, match="small' is no such file: multi_label_.* prepared .* have one class a video"):
+        open_source(str(jpeg), None, "multi_label_classification")
+
+
+def test_integer_classes_are_indices_of_known_names(prepared, videos):
+    (videos / "numbers.txt").write_text("run/33.mp4 2\nwalk/1.mp4 0\n")
+    folder = str(prepared("--train", str(videos / "numbers.txt")))
+    labels = {name: 2 if "33" in name else 0 for name in open_source(folder).ids}
+    source = open_source(folder, ("sit", "walk", "run"))
+    for again in (source, pickle.loads(pickle.dumps(source))):
+        assert dict(zip(again.ids, again.labels.tolist(), strict=True)) == labels
+        assert again.class_names == ("sit", "walk", "run")
+    with pytest.raises(ValueError, match=r"label '2' is not in \[0, 1\], the numbers of the 2 known classes"):
+        open_source(folder, ("sit", "walk"))
 
 
 def test_slices_are_of_videos(jpeg):

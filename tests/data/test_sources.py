@@ -89,7 +89,7 @@ def test_flat_folder_has_no_labels(root):
     assert source.paths == (str(root / "sit/1.mp4"),) and source.labels.tolist() == [-1]
 
 
-def test_class_order_is_the_training_sets(root):
+def test_class_order_is_the_known_ones(root):
     classes = ("sit", "walk", "running fast", "jump")
     assert open_source(str(root), classes).labels.tolist() == [3, 2, 0]
     assert open_source(manifest(root, "path,label\nsit/1.mp4,sit\n"), classes).labels.tolist() == [0]
@@ -130,7 +130,7 @@ def test_manifest_errors_name_the_line_and_the_fix(root, text, message):
 
 
 def test_unknown_labels_are_errors(root):
-    with pytest.raises(ValueError, match=r"line 2: label 'sit' is not one of the training set's 1 classes \(jump\)"):
+    with pytest.raises(ValueError, match=r"line 2: label 'sit' is not one of the 1 known classes \(jump\)"):
         open_source(manifest(root, "path,label\nsit/1.mp4,sit\n"), ("jump",))
     with pytest.raises(ValueError, match="folder .*running fast: label 'running fast'"):
         open_source(str(root), ("jump", "sit"))

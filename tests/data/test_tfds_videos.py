@@ -77,6 +77,15 @@ def fill_pictures(v, name="video", label="label", encode=png):
     return fill
 
 
+def write_numbered(folder):
+    """Three classes without names."""
+    features = {
+        "video": tfds.features.Sequence(tfds.features.Image()),
+        "action": tfds.features.ClassLabel(num_classes=3),
+    }
+    return write_set(folder, "numbered", features, [fill_pictures(v, label="action") for v in range(5)])
+
+
 @pytest.fixture
 def pictures(tmp_path):
     """As UCF101 in TFDS: a `Video`, which TFDS itself cannot read without TensorFlow."""
@@ -124,11 +133,11 @@ def test_slices_are_of_records(pictures):
     assert [len(open_source(f"{pictures}:train[{part}]")) for part in ("2:", ":60%", "-1:", "1:3")] == [3, 3, 1, 2]
 
 
-def test_classes_are_the_training_sets(pictures):
+def test_classes_are_the_known_ones(pictures):
     source = open_source(pictures, ("run", "walk", "swim", "high jump"))
     check(source)
     assert source.open(0)[1] == 0
-    with pytest.raises(ValueError, match=r"'high jump' is not one of the training set's 2 classes"):
+    with pytest.raises(ValueError, match=r"'high jump' is not one of the 2 known classes"):
         open_source(pictures, ("run", "swim"))
 
 
@@ -205,14 +214,33 @@ def test_gray_becomes_rgb(tmp_path, stored):
 
 
 def test_the_only_class_label_counts_whatever_its_name(tmp_path):
-    features = {
-        "video": tfds.features.Sequence(tfds.features.Image()),
-        "action": tfds.features.ClassLabel(num_classes=3),
-    }
-    examples = [fill_pictures(v, label="action") for v in range(5)]
-    source = open_source(write_set(tmp_path / "set", "set", features, examples))
+    source = open_source(write_numbered(tmp_path / "set"))
     assert source.class_names == ("0", "1", "2")
     assert [source.open(index)[1] for index in range(5)] == list(LABELS)
+
+
+def test_classes_without_names_are_indices_of_the_known_ones(tmp_path):
+    folder = write_numbered(tmp_path / "set")
+    source = open_source(folder, ("walk", *CLASSES))
+    for again in (source, pickle.loads(pickle.dumps(source))):
+        assert [again.open(index)[1] for index in range(5)] == list(LABELS)
+    assert source.class_names == ("walk", *CLASSES)
+    (tmp_path / "mixture.csv").write_text("source\nset\n")
+    mixture = open_source(str(tmp_path / "mixture.csv"), CLASSES)
+    assert [mixture.open(index)[1] for index in range(5)] == list(LABELS)
+    with pytest.raises(ValueError, match=r"set: label '2' is not in \[0, 1\], the numbers of the 2 known classes"):
+        open_source(folder, ("walk", "run"))
+
+
+def test_all_unknown_classes_are_counted(pictures):
+    with pytest.raises(ValueError, match="ucf: label 'swim' is not one of .*; nor are 'high jump'; correct"):
+        open_source(pictures, ("run",))
+
+
+@pytest.mark.parametrize("spelling", ["{}", "{}:train", "tfds:ucf:train"])
+def test_there_is_one_class_a_video(pictures, spelling):
+    with pytest.raises(ValueError, match="is no such file: regression needs .*TFDS data sets have one class a video"):
+        open_source(spelling.format(pictures), None, "regression")
 
 
 def test_sets_are_found_by_name(pictures, tmp_path, monkeypatch):
@@ -296,6 +324,26 @@ def test_broken_records_are_broken_videos(tmp_path):
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(VideoReadError, match="set:train/0: record 0 of .* cannot be read"):
         open_source(folder).open(0)
+
+
+def test_a_video_that_opens_and_does_not_decode_keeps_its_label(tmp_path):
+    def bad_picture(feature):
+        feature["video"].bytes_list.value.extend([b"no picture"])
+        feature["label"].int64_list.value.append(1)
+
+    features = {"video": tfds.features.Sequence(tfds.features.Image()), "label": label_feature()}
+    write_set(tmp_path / "set", "set", features, [fill_pictures(0), bad_picture], shards=((0, 2),))
+    (tmp_path / "mixture.csv").write_text("source\nset\n")
+    clips = CenterClip(num_frames=2, stride=1, image_size=(16, 16))
+    for path in (tmp_path / "set", tmp_path / "mixture.csv"):
+        source = open_source(str(path), ("run", "swim", "high jump"))
+        (batch,) = heldout_batches(source, clips, num_videos=2, batch_size=2)
+        assert batch["label"].tolist() == [0, 2] and batch["weight"].tolist() == [1, 0]
+        assert batch["num_frames"].tolist() == [3, 0]
+    (file,) = (tmp_path / "set").glob("*array_record*")
+    file.write_bytes(file.read_bytes()[:100])
+    (batch,) = heldout_batches(open_source(str(tmp_path / "mixture.csv")), clips, num_videos=2, batch_size=2)
+    assert batch["label"].tolist() == [-1, -1] and batch["weight"].tolist() == [0, 0]
 
 
 def test_mixtures_hold_tfds_sets(pictures, tmp_path):

@@ -43,12 +43,20 @@ def csv_values(line: str) -> list[str]:
     return [value.strip() for value in next(csv.reader([line]))]
 
 
-def csv_row(file: Path, columns: list[str], number: int, line: str, required: tuple[str, ...]) -> dict[str, str]:
+def csv_row(
+    file: Path,
+    columns: list[str],
+    number: int,
+    line: str,
+    required: tuple[str, ...],
+    *,
+    empty_label: bool = False,
+) -> dict[str, str]:
     """One line's values by column.
 
     Raises:
       ValueError: there are more or fewer than columns, a required one is empty, or there is a column `label` and
-        it is empty.
+        it is empty, unless `empty_label` says that it may be.
     """
     values = csv_values(line)
     row = dict(zip(columns, values, strict=False))
@@ -57,7 +65,7 @@ def csv_row(file: Path, columns: list[str], number: int, line: str, required: tu
             f"manifest {file}, line {number}: {line!r} does not fit the header "
             f"{','.join(columns)!r}; quote values that contain a comma"
         )
-    if row.get("label") == "":
+    if row.get("label") == "" and not empty_label:
         raise ValueError(
             f"manifest {file}, line {number}: {line!r} has no label; "
             "add it, or remove the label column to train without labels"

@@ -10,9 +10,9 @@ from videomae_jax.data.files import (
     csv_row,
     csv_values,
     read_lines,
-    sorted_labels,
 )
 from videomae_jax.data.images import numbered_images
+from videomae_jax.data.labels import MULTI_LABEL, REGRESSION, SEPARATOR, SINGLE_LABEL, is_integer, split_label
 
 _THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
 _SSV2_FRAMES = "SomethingV2"
@@ -20,11 +20,12 @@ _SSV2_STRIDE = 2
 _FOLDERS_LOOKED_AT = 50
 
 
-def read_manifest(manifest: Path) -> tuple[list[Entry], Classes]:
+def read_manifest(manifest: Path, problem_type: str = SINGLE_LABEL) -> tuple[list[Entry], Classes]:
     """The videos of a CSV file or of an original's list, and its classes: numbers as they are, names sorted.
 
     The lists have lines `video label` (VideoMAE), `video 0 -1` and `folder first count` (V2's pre-training) or
-    `folder count label` (V2's fine-tuning), where folders hold pictures, one a frame.
+    `folder count label` (V2's fine-tuning), where folders hold pictures, one a frame. They have one class a video.
+    In regression the names are "0", "1", ..., one for each number that the first video has.
 
     Raises:
       ValueError: a line cannot be understood, or a file is missing.
@@ -32,24 +33,37 @@ def read_manifest(manifest: Path) -> tuple[list[Entry], Classes]:
     numbered = read_lines(manifest)
     columns = csv_values(numbered[0][1])
     if "path" in columns:
-        entries = _parse_csv(manifest, columns, numbered[1:])
+        entries = _parse_csv(manifest, columns, numbered[1:], problem_type)
     else:
         entries = _parse_lines(manifest, numbered)
     if not entries:
         raise ValueError(f"manifest {manifest} has a header and no videos; add one line a video")
     entries = [entry._replace(path=str(manifest.parent / entry.path)) for entry in entries]
     check_files_exist(manifest, entries, manifest.parent)
-    if not all(entry.label is not None and is_integer(entry.label) for entry in entries):
-        return entries, sorted_labels(entries)
-    entries = [entry._replace(label=str(int(entry.label))) for entry in entries]  # "007" is class 7
-    return entries, tuple(str(index) for index in range(max(int(entry.label) for entry in entries) + 1))
+    labels = [split_label(entry.label, problem_type) for entry in entries]
+    if problem_type == REGRESSION:
+        return entries, tuple(map(str, range(len(labels[0]))))
+    names = sorted({name for label in labels for name in label})
+    if not names or not all(map(is_integer, names)):
+        return entries, tuple(names)
+    plain = (SEPARATOR.join(str(int(name)) for name in label) for label in labels)  # "007" is class 7
+    entries = [entry._replace(label=label) for entry, label in zip(entries, plain, strict=True)]
+    return entries, tuple(str(index) for index in range(max(map(int, names)) + 1))
 
 
-def _parse_csv(manifest: Path, columns: list[str], numbered: list[tuple[int, str]]) -> list[Entry]:
+def _parse_csv(manifest: Path, columns: list[str], numbered: list[tuple[int, str]], problem_type: str) -> list[Entry]:
+    if problem_type != SINGLE_LABEL and "label" not in columns:
+        raise ValueError(f"manifest {manifest} has the columns {','.join(columns)}; {problem_type} needs one `label`")
     entries = []
     for number, line in numbered:
-        row = csv_row(manifest, columns, number, line, required=("path",))
-        entries.append(Entry(row["path"], row.get("label"), f"line {number}"))
+        row = csv_row(manifest, columns, number, line, required=("path",), empty_label=problem_type == MULTI_LABEL)
+        label = row.get("label")
+        if problem_type == MULTI_LABEL and "" in split_label(label, problem_type):
+            raise ValueError(
+                f"manifest {manifest}, line {number}: label {label!r} has a {SEPARATOR} without a class on both sides; "
+                f"write class{SEPARATOR}class, or leave it empty for none"
+            )
+        entries.append(Entry(row["path"], label, f"line {number}"))
     return entries
 
 
@@ -113,7 +127,3 @@ def _are_labelled(manifest: Path, lines: list[re.Match]) -> bool:
             "`folder count label` or `folder first count`; write a CSV file with the columns path and label"
         )
     return counts > firsts
-
-
-def is_integer(text: str) -> bool:
-    return text.isascii() and text.isdigit()

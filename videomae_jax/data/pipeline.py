@@ -13,6 +13,7 @@ import math
 import multiprocessing
 import os
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -24,7 +25,8 @@ from jaxtyping import Float32, Int32, Int64, UInt8, UInt32
 from videomae_jax.data.clips import Clips
 from videomae_jax.data.cores import num_cores
 from videomae_jax.data.frames import VideoReadError
-from videomae_jax.data.sources import NO_LABEL, VideoSource
+from videomae_jax.data.labels import Label, LabelArray
+from videomae_jax.data.sources import VideoSource
 
 MAX_ATTEMPTS = 100
 MAX_PART = 16  # videos that are loaded in one go, into one array
@@ -34,12 +36,12 @@ MAX_PART_BYTES = 2**26
 class TrainBatch(TypedDict):
     """What `train_batches` yields: `b` samples of this process, each S clips of a video.
 
-    `sample` is the global sample index. `broken` has one "path<TAB>reason" line for each video that could not
-    be read and was replaced, else "".
+    `label` is a class or, of sources with another problem type, a row of numbers. `sample` is the global sample index.
+    `broken` has one "path<TAB>reason" line for each video that could not be read and was replaced, else "".
     """
 
     video: UInt8[np.ndarray, "b S T H W 3"]
-    label: Int32[np.ndarray, "b"]
+    label: Int32[np.ndarray, "b"] | Float32[np.ndarray, "b K"]
     sample: UInt32[np.ndarray, "b"]
     broken: np.ndarray
 
@@ -47,14 +49,16 @@ class TrainBatch(TypedDict):
 class HeldoutBatch(TypedDict):
     """What `heldout_batches` yields: `b` videos of this process, each with S clips.
 
-    `sample` is the video's place in the source. `weight` is 1, or 0 where the clip must not count: a repeat
-    that fills the last batch, or a video that could not be read (black, and named in `broken` as
-    "path<TAB>reason").
+    `label` is as in `TrainBatch`, also of videos that could not be read; -1 where only reading them tells.
+    `sample` is the video's place in the source. `num_frames` is the length of the video, 0 where it could not be read.
+    `weight` is 1, or 0 where the clip must not count: a repeat that fills the last batch, or a video that could not be
+    read (black, and named in `broken` as "path<TAB>reason").
     """
 
     video: UInt8[np.ndarray, "b S T H W 3"]
-    label: Int32[np.ndarray, "b"]
+    label: Int32[np.ndarray, "b"] | Float32[np.ndarray, "b K"]
     sample: UInt32[np.ndarray, "b"]
+    num_frames: Int32[np.ndarray, "b"]
     broken: np.ndarray
     weight: Float32[np.ndarray, "b"]
 
@@ -140,19 +144,22 @@ class _LoadOrReplace(grain.transforms.Map):
         labels, broken = zip(*loaded, strict=True)
         return {
             "video": videos,
-            "label": np.array(labels, np.int32),
+            "label": _stack(labels),
             "sample": samples.astype(np.uint32),
             "broken": np.array(broken),
         }
 
-    def _load(self, sample: int, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[int, str]:
+    def _load(self, sample: int, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[Label, str]:
         """Fills `out` and returns the label and the reports of what could not be read."""
         errors = []
         for attempt in range(MAX_ATTEMPTS):
             if attempt > 0:
                 index = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
             try:
-                label = _load(self.source, index, self.clips, np.random.default_rng((self.seed, sample)), out)
+                video, label = self.source.open(index)
+                with video:
+                    rng = np.random.default_rng((self.seed, sample))
+                    self.clips(video, self.source.stride(index), rng, out)
             except VideoReadError as error:
                 errors.append(error)
                 continue
@@ -175,30 +182,31 @@ class _LoadOrMask(grain.transforms.Map):
         indices = places % self.num_videos * len(self.source) // self.num_videos
         videos = np.empty((len(places), *self.clips.shape), np.uint8)
         loaded = [self._load(*where) for where in zip(indices.tolist(), videos, strict=True)]
-        labels, broken = zip(*loaded, strict=True)
+        labels, num_frames, broken = zip(*loaded, strict=True)
         return {
             "video": videos,
-            "label": np.array(labels, np.int32),
+            "label": _stack(labels),
             "sample": indices.astype(np.uint32),
+            "num_frames": np.array(num_frames, np.int32),
             "broken": np.array(broken),
             "weight": np.float32((places < self.num_videos) & (np.array(broken) == "")),
         }
 
-    def _load(self, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[int, str]:
+    def _load(self, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[Label, int, str]:
+        """Fills `out` and returns the label, the number of frames and the report of what could not be read."""
+        label = self.source.label(index)
         try:
-            return _load(self.source, index, self.clips, np.random.default_rng(0), out), ""
+            video, label = self.source.open(index)
+            with video:
+                self.clips(video, self.source.stride(index), np.random.default_rng(0), out)
+                return label, video.num_frames, ""
         except VideoReadError as error:
             out[:] = 0
-            return NO_LABEL if self.source.labels is None else int(self.source.labels[index]), _report(error)
+            return label, 0, _report(error)
 
 
-def _load(
-    source: VideoSource, index: int, clips: Clips, rng: np.random.Generator, out: UInt8[np.ndarray, "S T H W 3"]
-) -> int:
-    video, label = source.open(index)
-    with video:
-        clips(video, source.stride(index), rng, out)
-    return label
+def _stack(labels: Sequence[Label]) -> LabelArray:
+    return np.array(labels, np.float32 if np.ndim(labels[0]) else np.int32)
 
 
 def _with_position(sample: int, index: int) -> tuple[int, int]:

@@ -13,14 +13,15 @@ from typing import Literal
 
 import numpy as np
 import tensorflow_datasets as tfds
-from jaxtyping import Int32, Int64, UInt8
+from jaxtyping import Int64, UInt8
 from tensorflow_datasets.proto import tf_example_pb2
 
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.images import decode_jpeg
+from videomae_jax.data.labels import relabel
 from videomae_jax.data.records import RecordFiles, TfdsFolder
-from videomae_jax.data.sources import NO_LABEL, VideoSource
+from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoFile
 
 Codec = Literal["jpeg", "h264"]
@@ -159,7 +160,7 @@ class PreparedSource(VideoSource):
             self.frames_per_record,
             self.codec,
         )
-        return video, int(self.labels[index])
+        return video, self.label(index)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -185,7 +186,7 @@ def read_prepared(
       folder: the data set.
       metadata: its `metadata.json`.
       split: a split, or a slice of one in videos such as `train[:1000]`; None for the only one.
-      class_names: the classes of the training set, in its order; None for its own.
+      class_names: the known classes, in their order; None for its own.
 
     Raises:
       ValueError: there is no such split, a label is not among `class_names`, or files and metadata do not fit together.
@@ -220,22 +221,6 @@ def read_prepared(
         frames_per_record=metadata["frames_per_record"],
         codec=metadata["codec"],
     )
-
-
-def relabel(name: str, own: Classes, classes: Classes) -> Int32[np.ndarray, "K+1"]:
-    """For each of a set's own classes its index among others, and -1 at the end.
-
-    Raises:
-      ValueError: one is not there.
-    """
-    index_of = {class_name: index for index, class_name in enumerate(classes)}
-    unknown = [class_name for class_name in own if class_name not in index_of]
-    if unknown:
-        shown = ", ".join(classes[:3]) + (", ..." if len(classes) > 3 else "")
-        raise ValueError(
-            f"{name}: class {unknown[0]!r} is not one of the training set's {len(classes)} classes ({shown})"
-        )
-    return np.array([*map(index_of.get, own), NO_LABEL], np.int32)
 
 
 def _reopen(name: str, folder: str, split: str | None, class_names: Classes) -> PreparedSource:

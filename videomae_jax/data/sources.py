@@ -23,10 +23,20 @@ from videomae_jax.data.files import (
 )
 from videomae_jax.data.frames import Frames
 from videomae_jax.data.images import IMAGE_SUFFIXES, FrameFolder, is_image
-from videomae_jax.data.manifests import is_integer, read_manifest
+from videomae_jax.data.labels import (
+    NO_LABEL,
+    REGRESSION,
+    SINGLE_LABEL,
+    Label,
+    LabelArray,
+    check_problem_type,
+    is_integer,
+    number_labels,
+    relabel,
+)
+from videomae_jax.data.manifests import read_manifest
 from videomae_jax.data.video import VideoFile
 
-NO_LABEL = -1
 _BUILTIN = "builtin:"
 _TFDS = "tfds:"
 _TFDS_SPLIT = re.compile(r":\w+(\[[^\]]*\])?$")  # `:train`, `:train[:90%]`
@@ -40,33 +50,43 @@ class VideoSource:
     Attributes:
       name: what the user called it, for messages.
       paths: V files, or folders of pictures, one a frame.
-      labels: their classes as indices into `class_names`; -1 where there is no label. None: known when opened.
-      class_names: names in the order of the training set.
+      labels: their classes as indices into `class_names`; -1 where there is no label. None: known when opened. For
+        other problem types a row of numbers each: 1 for every class that a video has and 0 for the others, or the
+        values of a regression.
+      class_names: the known classes in their order. In regression the names of the values.
       strides: distance between the frames of a clip, for each video; 0 where the recipe's holds; None for no video.
       spans: of folders of pictures the first one's number and how many; their number 0 for all; None for no video.
+      problem_type: what the labels are, one of `config.PROBLEM_TYPES`.
     """
 
     name: str
     paths: tuple[str, ...]
-    labels: Int32[np.ndarray, "V"] | None
+    labels: LabelArray | None
     class_names: Classes
     strides: Int32[np.ndarray, "V"] | None = None
     spans: Int32[np.ndarray, "V 2"] | None = None
+    problem_type: str = SINGLE_LABEL
 
     def __len__(self) -> int:
         return len(self.paths)
 
-    def open(self, index: int) -> tuple[Frames, int]:
+    def open(self, index: int) -> tuple[Frames, Label]:
         """A video, to be closed, and its label.
 
         Raises:
           VideoReadError: it is not there, or cannot be read.
         """
-        path, label = self.paths[index], int(self.labels[index])
+        path, label = self.paths[index], self.label(index)
         if not os.path.isdir(path):
             return VideoFile(path), label
         first, count = (0, 0) if self.spans is None else self.spans[index].tolist()
         return FrameFolder(path, (first, count) if count else None), label
+
+    def label(self, index: int) -> Label:
+        """A video's label without opening it: -1 where that takes opening it."""
+        if self.labels is None:
+            return NO_LABEL
+        return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
 
     def stride(self, index: int) -> int | None:
         """The distance between the frames of a clip that goes with a video; None: the recipe's."""
@@ -74,7 +94,7 @@ class VideoSource:
 
     def digest(self) -> str:
         """16 hexadecimal digits that tell sets of videos apart: by names, labels, spans and strides, not by place."""
-        labels = [""] * len(self) if self.labels is None else self.labels
+        labels = [""] * len(self) if self.labels is None else self.labels.tolist()
         lines = [f"{Path(path).name} {label}" for path, label in zip(self.paths, labels, strict=True)]
         if self.labels is None:
             lines.append(Path(self.name).name)  # of a TFDS data set, whose videos are only numbered
@@ -95,16 +115,26 @@ class Mixture(VideoSource):
     parts: tuple[VideoSource, ...] = ()
     renumbered: tuple[Int32[np.ndarray, "K+1"], ...] = ()
 
-    def open(self, index: int) -> tuple[Frames, int]:
-        for part, renumbered in zip(self.parts, self.renumbered, strict=True):
+    def open(self, index: int) -> tuple[Frames, Label]:
+        number, in_part = self._place(index)
+        video, label = self.parts[number].open(in_part)
+        return video, self.label(index) if self.labels is not None else int(self.renumbered[number][label])
+
+    def label(self, index: int) -> Label:
+        if self.labels is not None:
+            return super().label(index)
+        number, in_part = self._place(index)
+        return int(self.renumbered[number][self.parts[number].label(in_part)])
+
+    def _place(self, index: int) -> tuple[int, int]:
+        for number, part in enumerate(self.parts):
             if index < len(part):
-                video, label = part.open(index)
-                return video, int(renumbered[label])
+                return number, index
             index -= len(part)
         raise IndexError(index)
 
 
-def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
+def open_source(path: str, class_names: Classes | None = None, problem_type: str = SINGLE_LABEL) -> VideoSource:
     """Opens a set of videos.
 
     Args:
@@ -123,17 +153,25 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
           `FOLDER:SPLIT`, where SPLIT may be a slice such as `train[:90%]`, or `FOLDER` where it has one split; and
           `tfds:NAME:SPLIT` for one in the folder of TFDS (`TFDS_DATA_DIR`);
         - `builtin:train` or `builtin:val`.
-      class_names: the classes of the training set, in its order, for every other set. None for the training
-        set itself: names are sorted, integers stay as they are and get the names "0", "1", ..., and annotations
-        that number their classes keep that order.
+      class_names: the known classes in their order: those of a model, or of the training set for every other set.
+        Labels that are all integers, none of which is such a name, are indices of these, as in the original's lists,
+        unless all of these are integers too. None for the set's own: names are sorted, integers stay as they are and
+        get the names "0", "1", ..., and annotations that number their classes keep that order.
+      problem_type: what a label is; the last two are for CSV files with `path` and `label`, and mixtures of these:
+        - "single_label_classification": a class;
+        - "multi_label_classification": classes with | between them, or empty for none of them;
+        - "regression": finite numbers with | between them, as many in every line; their names are "0", "1", ...
 
     Warns:
       UserWarning: videos of a Kinetics file are not there, and left out. It counts them and names the first.
 
     Raises:
-      ValueError: nothing is there, something in it cannot be understood, a file is missing, or a label is not
-        among `class_names`. The message names the place and the fix.
+      ValueError: nothing is there, something in it cannot be understood, a file is missing, a label is not among
+        `class_names`, or the format has no labels of that problem type. The message names the place and the fix.
     """
+    check_problem_type(problem_type)
+    if problem_type != SINGLE_LABEL:
+        _check_is_csv(path, problem_type)
     if path.startswith(_TFDS) or any(map(_is_tfds_folder, {path, _TFDS_SPLIT.sub("", path)})):
         # It builds on this file, and what it imports takes half a second.
         from videomae_jax.data.tfds_videos import open_tfds
@@ -162,10 +200,21 @@ def open_source(path: str, class_names: Classes | None = None) -> VideoSource:
     elif (official := read_official(Path(path))) is not None:
         entries, own_classes = official
     elif _is_mixture(Path(path)):
-        return _open_mixture(Path(path), class_names)
+        return _open_mixture(Path(path), class_names, problem_type)
     else:
-        entries, own_classes = read_manifest(Path(path))
-    return _source(path, entries, own_classes if class_names is None else class_names)
+        entries, own_classes = read_manifest(Path(path), problem_type)
+    return _source(path, entries, own_classes if class_names is None else class_names, problem_type)
+
+
+def _check_is_csv(path: str, problem_type: str) -> None:
+    is_file = os.path.isfile(path) and not is_video(path)
+    columns = csv_values(read_lines(Path(path))[0][1]) if is_file else ()
+    if not {"path", "source"} & set(columns):
+        raise ValueError(
+            f"data path {path!r} {'has no such columns' if is_file else 'is no such file'}: {problem_type} needs a CSV "
+            "file with the columns `path` and `label`, or with `source` for a mixture of such files; lists, folders, "
+            "official annotations, prepared and TFDS data sets have one class a video"
+        )
 
 
 def _is_tfds_folder(path: str) -> bool:
@@ -209,7 +258,7 @@ def _is_mixture(file: Path) -> bool:
     return "source" in columns and "path" not in columns
 
 
-def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
+def _open_mixture(file: Path, class_names: Classes | None, problem_type: str) -> Mixture:
     (_, header), *numbered = read_lines(file)
     columns = csv_values(header)
     if not numbered:
@@ -227,23 +276,40 @@ def _open_mixture(file: Path, class_names: Classes | None) -> Mixture:
         if os.path.exists(place) and os.path.samefile(place, file):
             raise ValueError(f"mixture {file}, line {number}: {source} is this file itself")
         try:
-            part = open_source(place, class_names)
+            part = open_source(place, class_names, problem_type)
         except ValueError as error:
             raise ValueError(f"mixture {file}, line {number}: {error}") from error
+        if problem_type == REGRESSION:
+            class_names = part.class_names  # so that the next ones must have as many numbers
         own = np.zeros(len(part), np.int32) if part.strides is None else part.strides
         parts.append(part)
         strides.append(np.full(len(part), int(stride), np.int32) if stride else own)
     if class_names is None:
         class_names = _all_classes(parts)
-    index_of = {name: index for index, name in enumerate(class_names)}
-    renumbered = [np.array([*map(index_of.get, part.class_names), NO_LABEL], np.int32) for part in parts]
+    renumbered = tuple(relabel(part.name, part.class_names, class_names) for part in parts)
     labels = None
     if all(part.labels is not None for part in parts):
-        labels = np.concatenate([new[part.labels] for new, part in zip(renumbered, parts, strict=True)])
-    paths = tuple(path for part in parts for path in part.paths)
+        labels = np.concatenate(
+            [_renumber(part.labels, new, len(class_names)) for part, new in zip(parts, renumbered, strict=True)]
+        )
     return Mixture(
-        str(file), paths, labels, class_names, np.concatenate(strides), parts=tuple(parts), renumbered=tuple(renumbered)
+        str(file),
+        tuple(path for part in parts for path in part.paths),
+        labels,
+        class_names,
+        np.concatenate(strides),
+        problem_type=problem_type,
+        parts=tuple(parts),
+        renumbered=renumbered,
     )
+
+
+def _renumber(labels: LabelArray, renumbered: Int32[np.ndarray, "K+1"], num_classes: int) -> LabelArray:
+    if labels.ndim == 1:
+        return renumbered[labels]
+    rows = np.zeros((len(labels), num_classes), np.float32)
+    rows[:, renumbered[:-1]] = labels
+    return rows
 
 
 def _all_classes(parts: list[VideoSource]) -> Classes:
@@ -252,22 +318,12 @@ def _all_classes(parts: list[VideoSource]) -> Classes:
     return tuple(sorted(names, key=int if all(map(is_integer, names)) else None))
 
 
-def _source(name: str, entries: list[Entry], class_names: Classes) -> VideoSource:
-    index_of = {class_name: index for index, class_name in enumerate(class_names)}
-    labels = np.full(len(entries), NO_LABEL, np.int32)
-    for position, entry in enumerate(entries):
-        if entry.label is None:
-            continue
-        if entry.label not in index_of:
-            shown = ", ".join(class_names[:3]) + (", ..." if len(class_names) > 3 else "")
-            raise ValueError(
-                f"{name}, {entry.where}: label {entry.label!r} is not one of the training set's "
-                f"{len(class_names)} classes ({shown}); correct it, or add training videos of that class"
-            )
-        labels[position] = index_of[entry.label]
+def _source(name: str, entries: list[Entry], class_names: Classes, problem_type: str) -> VideoSource:
+    labels = number_labels(name, entries, class_names, problem_type)
     strides = spans = None
     if any(entry.stride for entry in entries):
         strides = np.array([entry.stride or 0 for entry in entries], np.int32)
     if any(entry.span for entry in entries):
         spans = np.array([entry.span or (0, 0) for entry in entries], np.int32)
-    return VideoSource(name, tuple(entry.path for entry in entries), labels, class_names, strides, spans)
+    paths = tuple(entry.path for entry in entries)
+    return VideoSource(name, paths, labels, class_names, strides, spans, problem_type)

@@ -14,9 +14,10 @@ from tensorflow_datasets.core.utils import file_utils
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.images import decode_image
-from videomae_jax.data.prepared import FORMAT, read_prepared, relabel
+from videomae_jax.data.labels import NO_LABEL, relabel
+from videomae_jax.data.prepared import FORMAT, read_prepared
 from videomae_jax.data.records import Record, RecordFiles, TfdsFolder
-from videomae_jax.data.sources import NO_LABEL, VideoSource
+from videomae_jax.data.sources import VideoSource
 
 NAMED = "tfds:"
 
@@ -27,7 +28,7 @@ def open_tfds(path: str, class_names: Classes | None) -> VideoSource:
     Args:
       path: `tfds:NAME:SPLIT` for a data set in TFDS's own folder (`TFDS_DATA_DIR`), or `FOLDER:SPLIT`. SPLIT may be a
         slice such as `train[:90%]`, and be left out where there is one split.
-      class_names: the classes of the training set, in its order; None for the data set's own.
+      class_names: the known classes, in their order; None for the data set's own.
 
     Raises:
       ValueError: the data set or split is not there, files are missing or in another format, it has no videos, or a
