@@ -24,6 +24,7 @@ OURS = {
     "head_norm_eps",
     "drop_path_rate",
     "head_dropout_prob",
+    "attentive_pooling",
     "position_embedding_type",
     "position_grid",
     "image_mean",
@@ -97,6 +98,8 @@ def test_our_own_fields_come_back_too(tmp_path):
         head_norm_eps=1e-4,
         drop_path_rate=0.1,
         head_dropout_prob=0.5,
+        use_mean_pooling=False,
+        attentive_pooling=True,
         position_embedding_type="sincos_3d",
         position_grid=(8, 10, 12),
         image_mean=(0.1, 0.2, 0.3),
@@ -117,6 +120,7 @@ def test_our_own_fields_come_back_too(tmp_path):
         ),
         (dict(norm_pix_loss=False, num_channels=1), "norm_pix_loss=False with num_channels=1"),
         (dict(patch_size=(16, 8)), "patch_size=(16, 8)"),
+        (dict(use_mean_pooling=False, attentive_pooling=True), "attentive_pooling=True"),
     ],
 )
 def test_transformers_refuses_what_it_cannot_express(change, named, tmp_path):
@@ -139,6 +143,19 @@ def test_transformers_can_express_its_own_statistics():
 def test_the_target_says_nothing_of_a_classifier():
     config = VideoMAEConfig(norm_pix_loss=False, image_mean=(0.5,) * 3)
     assert config.inexpressible("VideoMAEForPreTraining") and not config.inexpressible("VideoMAEForVideoClassification")
+
+
+def test_attentive_pooling_says_something_of_a_classifier_alone():
+    config = VideoMAEConfig(use_mean_pooling=False, attentive_pooling=True)
+    assert config.inexpressible("VideoMAEForVideoClassification") == ["attentive_pooling=True"]
+    assert not config.inexpressible("VideoMAEForPreTraining") and not config.inexpressible("VideoMAEModel")
+
+
+def test_attentive_pooling_takes_the_place_of_the_mean():
+    with pytest.raises(
+        ValueError, match="attentive_pooling=True takes the place of use_mean_pooling=True.*pass use_mean"
+    ):
+        VideoMAEConfig(attentive_pooling=True)
 
 
 def test_other_clips_keep_the_trained_positions():

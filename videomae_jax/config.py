@@ -84,9 +84,11 @@ class VideoMAEConfig:
 
     # Ours.
     decoder_norm_eps: float = 1e-5  # LayerNorm after the decoder; the original: 1e-6
-    head_norm_eps: float = 1e-5  # LayerNorm between mean pooling and classifier (fc_norm); the original: 1e-6
+    head_norm_eps: float = 1e-5  # LayerNorm of the pooling: fc_norm, or the attentive pooler's; the original: 1e-6
     drop_path_rate: float = 0.0  # of the last encoder block; falls linearly to 0 at the first
     head_dropout_prob: float = 0.0  # before the classifier
+    # The classifier sees what one learned query takes of all tokens (V-JEPA's attentive probe), instead of their mean.
+    attentive_pooling: bool = False
     position_embedding_type: Literal["sincos_1d", "sincos_3d"] = "sincos_1d"
     position_grid: tuple[int, int, int] | None = None  # (t, h, w) of the table, resampled to others; None: the grid
     image_mean: tuple[float, ...] | None = None  # pixel statistics in [0, 1]; None: ImageNet's for RGB, else 0 and 1
@@ -154,6 +156,11 @@ class VideoMAEConfig:
                 raise ValueError(f"{name} must be one of {listed}, got {getattr(self, name)!r}.")
         if self.problem_type == "single_label_classification" and self.num_labels == 1:
             raise ValueError("problem_type='single_label_classification' needs more than one class; num_labels is 1.")
+        if self.attentive_pooling and self.use_mean_pooling:
+            raise ValueError(
+                "attentive_pooling=True takes the place of use_mean_pooling=True, and needs a norm after the encoder, "
+                "which models that pool by mean do without: pass use_mean_pooling=False."
+            )
         if self.position_embedding_type == "sincos_3d":
             for name in ("hidden_size", "decoder_hidden_size"):
                 if getattr(self, name) % 16:
@@ -265,6 +272,8 @@ class VideoMAEConfig:
             problems.append(f"position_embedding_type={self.position_embedding_type!r}")
         if self.position_grid is not None:
             problems.append(f"position_grid={self.position_grid}")
+        if self.attentive_pooling and architecture in (None, "VideoMAEForVideoClassification"):
+            problems.append("attentive_pooling=True")
         if architecture not in (None, "VideoMAEForPreTraining"):
             return problems
         if isinstance(self.patch_size, tuple):

@@ -9,9 +9,10 @@ from videomae_jax.config import SIZES
 from videomae_jax.training.mesh import make_mesh, shardings
 
 
-def parameters(size, cls=VideoMAEForPreTraining):
+def parameters(size, cls=VideoMAEForPreTraining, **fields):
     clip = dict(image_size=112) if size == "giant" else dict(image_size=64)
-    config = VideoMAEConfig.from_size(size, **clip, use_mean_pooling=cls is VideoMAEForVideoClassification)
+    pooling = dict(use_mean_pooling=cls is VideoMAEForVideoClassification)
+    config = VideoMAEConfig.from_size(size, **clip | pooling | fields)
     model = nnx.eval_shape(lambda: cls(config, rngs=nnx.Rngs(0)))
     return nnx.to_pure_dict(nnx.split(model)[1])
 
@@ -22,6 +23,28 @@ def test_every_parameter_of_every_size_has_a_place(size, cls):
     mesh = make_mesh(data=2, fsdp=2, tensor=2)
     for leaf in jax.tree.leaves(jax.tree.map(lambda x: x, shardings(parameters(size, cls), mesh))):
         assert leaf.mesh == mesh
+
+
+ATTENTIVE = dict(cls=VideoMAEForVideoClassification, use_mean_pooling=False, attentive_pooling=True)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_every_parameter_of_every_sizes_attentive_pooler_has_a_place(size):
+    mesh = make_mesh(data=2, fsdp=2, tensor=2)
+    for leaf in jax.tree.leaves(shardings(parameters(size, **ATTENTIVE), mesh)):
+        assert leaf.mesh == mesh
+
+
+def test_the_pooler_is_split_like_a_block_that_is_in_no_stack():
+    pooler = shardings(parameters("tiny", **ATTENTIVE), make_mesh(data=1, fsdp=4, tensor=2))["pooler"]
+    for name in ("query", "key", "value"):
+        assert pooler["attention"][name]["kernel"].spec == P("fsdp", "tensor")
+    assert pooler["attention"]["value"]["bias"].spec == pooler["attention"]["query"]["bias"].spec == P("tensor")
+    assert pooler["mlp"]["intermediate"]["kernel"].spec == P("fsdp", "tensor")
+    assert pooler["mlp"]["intermediate"]["bias"].spec == P("tensor")
+    assert pooler["mlp"]["output"]["kernel"].spec == P("tensor", "fsdp")
+    for replicated in (pooler["query"], pooler["mlp"]["output"]["bias"], pooler["layernorm_before"]["scale"]):
+        assert replicated.spec == P()
 
 
 def test_heads_and_mlp_columns_are_split_over_tensor_and_the_rest_of_a_matrix_over_fsdp():

@@ -147,6 +147,24 @@ def test_what_the_original_does_not_build_is_refused(change, named, tmp_path):
     assert not (tmp_path / "x.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    "to, destination, message",
+    [
+        ("hf", "hf", "transformers cannot express attentive_pooling=True: it would compute something else"),
+        ("original", "x.safetensors", "the original's code has no attentive_pooling=True"),
+    ],
+)
+def test_an_attentive_pooler_is_refused_and_its_encoder_is_not(to, destination, message, tmp_path):
+    config = TINY.adapt(attentive_pooling=True)
+    noisy(VideoMAEForVideoClassification, config).save_pretrained(tmp_path / "classifier")
+    with pytest.raises(SystemExit, match=f"convert: {message}"):
+        main([str(tmp_path / "classifier"), str(tmp_path / destination), "--to", to])
+    assert not (tmp_path / destination).exists()
+    noisy(VideoMAEModel, config).save_pretrained(tmp_path / "encoder")
+    main([str(tmp_path / "encoder"), str(tmp_path / destination), "--to", to])
+    assert (tmp_path / destination).exists()
+
+
 def test_what_the_others_do_otherwise_is_noted(tmp_path, capsys):
     config = TINY.adapt(decoder_norm_eps=1e-6, drop_path_rate=0.1)
     noisy(VideoMAEForPreTraining, config).save_pretrained(tmp_path / "ours")

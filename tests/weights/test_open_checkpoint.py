@@ -66,6 +66,14 @@ def test_shapes_tell_the_rest(pools, biases, tmp_path):
     assert checkpoint.has("fc_norm") == pools and checkpoint.has("encoder norm") != pools
 
 
+def test_an_attentive_pooler_is_told_by_its_arrays(tmp_path):
+    config = VideoMAEConfig(**TINY, use_mean_pooling=False, attentive_pooling=True)
+    write_arrays(tmp_path / "x.safetensors", arrays_of(VideoMAEForVideoClassification, config, "Hugging Face"))
+    checkpoint = Checkpoint.open(tmp_path / "x.safetensors", num_attention_heads=3, image_size=(16, 24), num_frames=4)
+    assert checkpoint.config.attentive_pooling and not checkpoint.config.use_mean_pooling
+    assert checkpoint.has("pooler") and checkpoint.has("encoder norm") and not checkpoint.has("fc_norm")
+
+
 def test_our_own_tiny_is_no_published_model(tmp_path):
     config = VideoMAEConfig.from_size("tiny", image_size=32, num_hidden_layers=1, num_attention_heads=8)
     write_arrays(tmp_path / "x.safetensors", arrays_of(VideoMAEModel, config, "original, fine-tuning"))

@@ -241,6 +241,84 @@ class TestNewClassifier:
         assert not [str(warning.message) for warning in recwarn]
 
 
+class TestAttentivePooler:
+    def attentive(self, **changes):
+        return new_model(VideoMAEForVideoClassification, attentive_pooling=True, **changes)
+
+    @pytest.mark.parametrize("biases", [True, False])
+    def test_saving_and_loading_keeps_every_bit(self, biases, tmp_path, recwarn):
+        model = self.attentive(qkv_bias=biases)
+        model.save_pretrained(tmp_path)
+        loaded = VideoMAEForVideoClassification.from_pretrained(tmp_path)
+        assert loaded.config == model.config and loaded.config.attentive_pooling
+        assert_equal_parameters(loaded, model)
+        assert not list(recwarn)
+
+    def test_has_the_names_and_shapes_of_v_jepa_2(self, tmp_path):
+        """But for the key's bias."""
+        self.attentive().save_pretrained(tmp_path)
+        config = transformers.VJEPA2Config(hidden_size=32, num_attention_heads=2, num_pooler_layers=0)
+        config.num_hidden_layers = config.pred_num_hidden_layers = 1
+        with torch.device("meta"):
+            theirs = transformers.VJEPA2ForVideoClassification(config).state_dict()
+        theirs = {name: tuple(array.shape) for name, array in theirs.items() if name.startswith("pooler.")}
+        assert theirs.pop("pooler.cross_attention_layer.cross_attn.k_proj.bias") == (32,)
+        theirs = {name: tuple(64 if side == 128 else side for side in shape) for name, shape in theirs.items()}  # MLP
+        ours = load_file(tmp_path / "model.safetensors")
+        assert {name: array.shape for name, array in ours.items() if name.startswith("pooler.")} == theirs
+
+    def test_transformers_does_not_take_it_for_a_model_it_can_run(self, tmp_path):
+        self.attentive().save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="videomae_jax"):
+            transformers.AutoConfig.from_pretrained(tmp_path)
+
+    def test_is_new_on_pretraining_weights_and_reads_their_normed_tokens(self, saved):
+        with pytest.warns(UserWarning) as caught:
+            model = VideoMAEForVideoClassification.from_pretrained(saved, attentive_pooling=True, num_labels=7)
+        (warning,) = caught
+        assert str(warning.message) == (
+            f"{saved / 'model.safetensors'}: not used: decoder (51 arrays); new and untrained: classifier, pooler."
+        )
+        assert model.config == TINY.adapt(attentive_pooling=True, num_labels=7)
+        jax.tree.map(np.testing.assert_array_equal, parameters(model)["videomae"], parameters(new_model())["videomae"])
+        assert float(abs(model.pooler.attention.key.kernel[...]).max()) > 0.01
+
+    def test_is_new_on_weights_that_pool_by_mean_and_so_is_the_norm_it_reads(self, tmp_path):
+        old = new_model(VideoMAEForVideoClassification, use_mean_pooling=True)
+        old.save_pretrained(tmp_path)
+        with pytest.warns(UserWarning, match="not used: fc_norm .2 arrays.; new and untrained: pooler, encoder norm.$"):
+            model = VideoMAEForVideoClassification.from_pretrained(
+                tmp_path, attentive_pooling=True, use_mean_pooling=False
+            )
+        np.testing.assert_array_equal(model.videomae.layernorm.scale[...], 1)
+        np.testing.assert_array_equal(model.classifier.kernel[...], old.classifier.kernel[...])
+
+    def test_that_is_trained_is_not_without_its_norm(self, tmp_path):
+        self.attentive().save_pretrained(tmp_path)
+        rewrite_weights(
+            tmp_path, lambda arrays: [arrays.pop(f"videomae.layernorm.{name}") for name in ("weight", "bias")]
+        )
+        with pytest.raises(ValueError, match="missing: videomae.layernorm.weight"):
+            VideoMAEForVideoClassification.from_pretrained(tmp_path)
+
+    def test_is_whole_or_not_there(self, tmp_path):
+        self.attentive().save_pretrained(tmp_path)
+        rewrite_weights(tmp_path, lambda arrays: arrays.pop("pooler.query_tokens"))
+        with pytest.raises(ValueError, match="missing: pooler.query_tokens$"):
+            VideoMAEForVideoClassification.from_pretrained(tmp_path)
+
+    def test_on_a_checkpoint_that_pools_by_mean_needs_to_be_told(self, tmp_path):
+        new_model(use_mean_pooling=True).save_pretrained(tmp_path)
+        with pytest.raises(ValueError, match="attentive_pooling=True .* pass use_mean_pooling=False"):
+            VideoMAEForVideoClassification.from_pretrained(tmp_path, attentive_pooling=True)
+
+    @pytest.mark.parametrize("cls, unused", [(VideoMAEModel, ", classifier .2 arrays.*"), (VideoMAEForPreTraining, "")])
+    def test_is_left_by_models_without_one(self, cls, unused, tmp_path):
+        self.attentive().save_pretrained(tmp_path)
+        with pytest.warns(UserWarning, match="not used: pooler .14 arrays." + unused):
+            cls.from_pretrained(tmp_path)
+
+
 class TestOtherLabels:
     @pytest.fixture
     def classifier(self, tmp_path):

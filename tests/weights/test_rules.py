@@ -35,6 +35,7 @@ def shapes(cls, **changes):
 def everything():
     """A model with all that a checkpoint can hold."""
     heads = shapes(VideoMAEForVideoClassification)
+    heads |= shapes(VideoMAEForVideoClassification, use_mean_pooling=False, attentive_pooling=True)
     return shapes(VideoMAEForPreTraining, use_mean_pooling=False) | heads
 
 
@@ -74,12 +75,14 @@ def test_every_dialect_is_recognised_and_comes_back_bit_by_bit(dialect):
 def test_parts_are_counted():
     params = {path: np.zeros(shape) for path, shape in everything().items()}
     counts = parts_in(to_checkpoint(params, HUGGINGFACE, PATCH), HUGGINGFACE)
-    # 2 of the patch embedding, 15 a block; 2 and 4 besides the decoder's blocks.
+    # 2 of the patch embedding, 15 a block; 2 and 4 besides the decoder's blocks; a query, 2 norms, 5 and 4 matrices and
+    # biases of the pooler's attention and MLP.
     assert counts == {
         "encoder": 2 + 15 * 3,
         "encoder norm": 2,
         "decoder": 2 + 15 * 2 + 4,
         "fc_norm": 2,
+        "pooler": 1 + 4 + 5 + 4,
         "classifier": 2,
     }
 

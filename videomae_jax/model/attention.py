@@ -12,18 +12,18 @@ def attend(
     return jax.lax.platform_dependent(query, key, value, cpu=_clip_by_clip, default=_all_at_once)
 
 
-def attention_weights(query: Float[Array, "B N K H"], key: Float[Array, "B N K H"]) -> Float[Array, "B K N N"]:
-    """How much every token takes of every other, fp32; each row sums to 1.
+def attention_weights(query: Float[Array, "B Q K H"], key: Float[Array, "B N K H"]) -> Float[Array, "B K Q N"]:
+    """How much every query takes of every token, fp32; each row sums to 1.
 
-    For those who look at the weights or drop some of them; `attend` never has all of them at once.
+    For those who look at the weights, drop some of them or have few; `attend` never has all of them at once.
     """
     query = query * query.shape[-1] ** -0.5
-    return jax.nn.softmax(jnp.einsum("BNKH,BMKH->BKNM", query, key, preferred_element_type=jnp.float32))
+    return jax.nn.softmax(jnp.einsum("BQKH,BNKH->BKQN", query, key, preferred_element_type=jnp.float32))
 
 
-def mix(weights: Float[Array, "B K N N"], value: Float[Array, "B N K H"]) -> Float[Array, "B N K H"]:
+def mix(weights: Float[Array, "B K Q N"], value: Float[Array, "B N K H"]) -> Float[Array, "B Q K H"]:
     """The values by these weights."""
-    mixed = jnp.einsum("BKNM,BMKH->BNKH", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+    mixed = jnp.einsum("BKQN,BNKH->BQKH", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
     return mixed.astype(value.dtype)
 
 

@@ -38,6 +38,7 @@ from videomae_jax.model.layers import Stack, layer_norm
 from videomae_jax.model.losses import check_labels, classification_loss, masked_loss, token_errors
 from videomae_jax.model.masking import MaskIds, resolve_mask
 from videomae_jax.model.outputs import VideoClassifierOutput, VideoMAEForPreTrainingOutput, VideoMAEModelOutput
+from videomae_jax.model.pooling import AttentivePooler
 from videomae_jax.model.positions import positions_of
 from videomae_jax.weights.pretrained import PretrainedMixin
 
@@ -216,9 +217,10 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
 class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
     """The encoder with a linear head for classes or numbers (V1 modeling_finetune.py).
 
-    With `use_mean_pooling` the head sees the normed mean of all tokens, otherwise the normed first one, which is what
-    transformers does. A new model is drawn as the original's for fine-tuning: matrices with deviation
-    `initializer_range`, the head's a thousandth of that, so that it starts as one that cannot tell classes apart.
+    With `use_mean_pooling` the head sees the normed mean of all tokens, with `attentive_pooling` what a learned query
+    takes of the normed tokens, otherwise the normed first one, which is what transformers does. A new model is drawn as
+    the original's for fine-tuning: matrices with deviation `initializer_range`, the head's a thousandth of that, so
+    that it starts as one that cannot tell classes apart.
     """
 
     def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
@@ -226,9 +228,11 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
         self.dtype = dtype
         # The original truncates at +-2, a hundred deviations.
         normal = jax.nn.initializers.normal
-        self.videomae = VideoMAEModel(config, dtype=dtype, kernel_init=normal(config.initializer_range), rngs=rngs)
+        how = dict(kernel_init=normal(config.initializer_range), dtype=dtype, rngs=rngs)
+        self.videomae = VideoMAEModel(config, **how)
         pools = config.use_mean_pooling
         self.fc_norm = layer_norm(config.hidden_size, config.head_norm_eps, rngs) if pools else None
+        self.pooler = AttentivePooler(config, **how) if config.attentive_pooling else None
         self.classifier = nnx.Linear(
             config.hidden_size, config.num_labels, kernel_init=normal(1e-3 * config.initializer_range), rngs=rngs
         )
@@ -275,8 +279,15 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
         patches = px.patchify(pixel_values, config.patch)
         grid = clip_grid(config, pixel_values)
         encoder = self.videomae.encode_patches(patches, grid, None, encoder_keys, **flags)
-        tokens = encoder.last_hidden_state
-        pooled = tokens[:, 0] if self.fc_norm is None else self.fc_norm(tokens.mean(axis=1, dtype=jnp.float32))
+        pooled = self.pool(encoder.last_hidden_state)
         logits = self.classifier(dropout(pooled, config.head_dropout_prob, head_keys))
         loss = None if labels is None else classification_loss(config, logits, labels)
         return VideoClassifierOutput(loss, logits, encoder.hidden_states, encoder.attentions)
+
+    def pool(self, tokens: Float[Array, "B N D"]) -> Float[Array, "B D"]:
+        """What the classifier sees of the encoder's tokens, fp32."""
+        if self.pooler is not None:
+            return self.pooler(tokens)
+        if self.fc_norm is not None:
+            return self.fc_norm(tokens.mean(axis=1, dtype=jnp.float32))
+        return tokens[:, 0].astype(jnp.float32)

@@ -13,6 +13,12 @@ P = PartitionSpec
 # a matrix along its input (or, where `tensor` has that, its output), `tensor` along attention heads and MLP columns.
 # In a stack the leading axis is the layer. Optimizer moments have the paths of their parameters.
 RULES: tuple[tuple[str, PartitionSpec], ...] = (
+    # The pooler is no stack.
+    (r"pooler/attention/(query|key|value)/kernel", P("fsdp", "tensor")),
+    (r"pooler/attention/(query|value)/bias", P("tensor")),
+    (r"pooler/mlp/intermediate/kernel", P("fsdp", "tensor")),
+    (r"pooler/mlp/intermediate/bias", P("tensor")),
+    (r"pooler/mlp/output/kernel", P("tensor", "fsdp")),
     (r"attention/qkv/kernel", P(None, "fsdp", None, "tensor")),
     (r"attention/qkv/[qv]_bias", P(None, "tensor")),
     (r"attention/output/kernel", P(None, "tensor", "fsdp")),
@@ -21,7 +27,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
     (r"projection/kernel", P(None, "fsdp")),
     (r"(encoder_to_decoder|head|classifier)/kernel", P("fsdp", None)),
-    (r"(bias|scale|mask_token)", P()),
+    (r"(bias|scale|mask_token|query)", P()),
 )
 
 BATCH = P(("data", "fsdp"))

@@ -35,7 +35,7 @@ DIALECTS = (
     MMACTION2_BACKBONE,
 )
 # Parts that a model may start afresh, or leave in the checkpoint, as a whole.
-RENEWABLE = ("decoder", "fc_norm", "classifier")
+RENEWABLE = ("decoder", "fc_norm", "pooler", "classifier")
 OPTIONAL = ("encoder norm", *RENEWABLE)
 SHOWN = 20  # problems listed in a message
 
@@ -146,7 +146,8 @@ def from_checkpoint(
 
     Raises:
       ValueError: names missing from the checkpoint or left over in it, or shapes that differ; all of them at once.
-        A whole decoder, head or norm may be missing or left over.
+        A whole decoder or head may be missing or left over. The encoder's norm may be left over, and missing where a
+        pooler is new that reads what comes out of it: trained models that pool by mean have none.
     """
     named = {rule.ours for rule in dialect.rules}
     views = {path: np.broadcast_to(np.float32(0), shape) for path, shape in wanted.items() if path in named}
@@ -158,7 +159,9 @@ def from_checkpoint(
         rule = rule_of(name, dialect)
         return rule is None or part_of(rule.ours) not in unused
 
-    new = [path for path in wanted if part_of(path) in RENEWABLE and part_of(path) not in found]
+    new_pooler = "pooler" in wanted_parts and "pooler" not in found
+    renewable = OPTIONAL if new_pooler else RENEWABLE
+    new = [path for path in wanted if part_of(path) in renewable and part_of(path) not in found]
     new_names = {name for path in new if path in views for name in to_checkpoint({path: views[path]}, dialect, patch)}
     problems = [f"missing: {path}" for path in wanted if path not in named and path not in new]
     problems += [f"missing: {name}" for name in needed if name not in arrays and name not in new_names]

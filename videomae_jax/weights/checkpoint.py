@@ -72,7 +72,7 @@ class Checkpoint:
         return cls(file, dialect, arrays, config)
 
     def has(self, part: str) -> bool:
-        """Whether there are arrays of a part: "encoder", "encoder norm", "decoder", "fc_norm" or "classifier"."""
+        """Whether it has a part: "encoder", "encoder norm", "decoder", "fc_norm", "pooler", "classifier"."""
         return part in parts_in(self.arrays, self.dialect)
 
 

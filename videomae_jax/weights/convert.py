@@ -93,6 +93,8 @@ def to_original(model: Model, destination: Path) -> list[str]:
     pretraining = isinstance(model, VideoMAEForPreTraining)
     if pretraining and config.use_mean_pooling:
         problems.append("use_mean_pooling=True (its pre-training model always has a norm after the encoder)")
+    if config.attentive_pooling and isinstance(model, VideoMAEForVideoClassification):
+        problems.append("attentive_pooling=True")
     if problems:
         raise ValueError(f"the original's code has no {', '.join(problems)}.")
     destination.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 On disk they are those of transformers 4 up to 5.5 and from 5.18 on. 5.5.1 to 5.17 write other names for the biases and
 one more, of the keys (seen by saving with 5.0.0, 5.5.0, 5.5.1, 5.10.4, 5.17.0, 5.18.0 to 5.23.0); later ones keep
 these names, without the keys', when they save such a file again.
+
+transformers' VideoMAE has no attentive pooler: its names here are those of transformers' V-JEPA 2.
 """
 
 from videomae_jax.weights.layouts import CONV3D, LINEAR, QKV, TOKEN
@@ -39,6 +41,18 @@ def _encoder(block: Rules) -> Rules:
     )
 
 
+POOLER = (
+    Rule("query", ("query_tokens",), TOKEN),
+    *norm("layernorm_before", "cross_attention_layer.layer_norm1"),
+    *dense("attention/query", "cross_attention_layer.cross_attn.q_proj"),
+    Rule("attention/key/kernel", ("cross_attention_layer.cross_attn.k_proj.weight",), LINEAR),
+    *dense("attention/value", "cross_attention_layer.cross_attn.v_proj"),
+    *norm("layernorm_after", "cross_attention_layer.layer_norm2"),
+    *dense("mlp/intermediate", "cross_attention_layer.mlp.fc1"),
+    *dense("mlp/output", "cross_attention_layer.mlp.fc2"),
+)
+
+
 def _model(block: Rules) -> Rules:
     return (
         *inside(_encoder(block), "videomae/", "videomae."),
@@ -48,6 +62,7 @@ def _model(block: Rules) -> Rules:
         *norm("decoder/norm", "decoder.norm"),
         *dense("decoder/head", "decoder.head"),
         *norm("fc_norm", "fc_norm"),
+        *inside(POOLER, "pooler/", "pooler."),
         *dense("classifier", "classifier"),
     )
 

@@ -62,6 +62,7 @@ def infer_config(
         intermediate_size=shapes["videomae/encoder/layer/mlp/intermediate/kernel"][0],
         qkv_bias="videomae/encoder/layer/attention/qkv/q_bias" in shapes,
         use_mean_pooling="videomae/layernorm/scale" not in shapes,
+        attentive_pooling="pooler/query" in shapes,
     )
     published = [size for name, size in SIZES.items() if name != "tiny"]
     fields = {**next((size for size in published if size["hidden_size"] == width), {}), **fields}

@@ -52,7 +52,8 @@ class PretrainedMixin:
 
         Nothing is skipped in silence: what the checkpoint has and the model does not use (a decoder, a head), and
         what the model starts afresh (a decoder, a head), is said in a warning; anything else that does not fit is an
-        error. A classifier on a checkpoint that has none pools by mean, whatever the checkpoint's config says.
+        error. A classifier on a checkpoint that has none pools by mean, whatever the checkpoint's config says, unless
+        `attentive_pooling` is passed.
 
         Args:
           name: a folder with weights, a file (`.safetensors`, `.pth`, `.bin`), a run's folder, or a Hugging Face Hub
@@ -100,7 +101,7 @@ class PretrainedMixin:
         config, notes = checkpoint.config, []
         graphdef, wanted = _abstract(cls, config, dtype)
         new_head = "classifier/kernel" in wanted and not checkpoint.has("classifier")
-        if new_head and not config.use_mean_pooling and not pools_as_told:
+        if new_head and not config.use_mean_pooling and not config.attentive_pooling and not pools_as_told:
             config = dataclasses.replace(config, use_mean_pooling=True)
             graphdef, wanted = _abstract(cls, config, dtype)
             notes = [
