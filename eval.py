@@ -8,7 +8,9 @@ The same command continues an interrupted run.
 """
 
 import dataclasses
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -21,14 +23,16 @@ from videomae_jax import VideoMAEForVideoClassification, VideoMAEModel
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.classes import check_flip, empty_classes
 from videomae_jax.data.clips import FinetuningClips, MultiViewClips
+from videomae_jax.data.labels import NO_LABEL
 from videomae_jax.data.randaugment import GEOMETRIC, OPERATIONS, RandAugment
-from videomae_jax.data.sources import NO_LABEL, VideoSource, open_source
+from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.data.video import VideoReadError
-from videomae_jax.evaluation.features import Features
-from videomae_jax.evaluation.knn import knn_scores
-from videomae_jax.evaluation.multiview import MultiView
-from videomae_jax.evaluation.results import RESULTS_FILE, describe_scores, write_results
-from videomae_jax.evaluation.scores import BEST, Predictions, scores_of
+from videomae_jax.evaluation import knn, results
+from videomae_jax.evaluation.features import pooled_features
+from videomae_jax.evaluation.multiview import MultiView, PerClip, class_scores
+from videomae_jax.evaluation.predictions import Predictions
+from videomae_jax.evaluation.results import RESULTS_FILE, write_results
+from videomae_jax.evaluation.scores import BEST, Scores, scores_of
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import SCRATCH, DownstreamRecipe
@@ -79,13 +83,12 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
     describe(recipe, trainer, sources, schedule)
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
     validation = MultiView(
-        config,
         trainer.graphdef,
         batch_sharding(mesh),
         views(recipe, config, segments=1, crops=1),
+        test_batch_size(recipe, mesh),
+        broken.add,
         num_videos=recipe.eval.videos,
-        batch_size=test_batch_size(recipe, mesh),
-        report=broken.add,
     )
 
     def initial_state():
@@ -99,7 +102,7 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
         except VideoReadError as error:  # no reason to lose what was trained
             print(f"warning: {error}", flush=True)
             return {}, {}
-        scores = scores_of(predictions, sources["val"].class_names, recipe.problem_type, recipe.test.skip_broken)
+        scores = scores_of_recipe(recipe, predictions, sources["val"])
         numbers = {f"val_{name}": value for name, value in scores.items() if value is not None}
         if is_best(numbers, recipe.problem_type, workdir):
             write_model(best_model_folder(workdir), trainer, params, recipe.data.stride)
@@ -110,7 +113,7 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
         print(f"{workdir} is finished: all {schedule.total_steps} steps are done.")
     if "test" in sources and not (workdir / RESULTS_FILE).exists():
         model = VideoMAEForVideoClassification.from_pretrained(model_folder(workdir), dtype=task.dtype)
-        test_model(recipe, model, sources["test"], mesh, workdir, broken)
+        write(recipe, workdir, multi_view(recipe, model, mesh, broken)(sources["test"]), sources["test"])
     report(recipe, workdir, broken)
 
 
@@ -131,7 +134,7 @@ def test(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
         model = VideoMAEForVideoClassification.from_checkpoint(
             dataclasses.replace(checkpoint, config=config), dtype=compute_dtype(recipe.compute_dtype)
         )
-        test_model(recipe, model, source, mesh, workdir, broken)
+        write(recipe, workdir, multi_view(recipe, model, mesh, broken)(source), source)
     report(recipe, workdir, broken)
 
 
@@ -145,18 +148,10 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
         print(f"{workdir} is finished: {RESULTS_FILE} is there.")
         report(recipe, workdir, broken)
         return
-    graphdef, params = placed(model, mesh)
-    features = Features(
-        graphdef,
-        batch_sharding(mesh),
-        views(recipe, model.config, recipe.test.segments, recipe.test.crops),
-        batch_size=test_batch_size(recipe, mesh),
-        report=broken.add,
-    )
-    bank = features.measure(params, sources["train"])
-    queries = features.measure(params, sources["test"])
-    votes = knn_scores(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
-    write(recipe, workdir, votes, sources["test"])
+    features = multi_view(recipe, model, mesh, broken, pooled_features)
+    bank, queries = features(sources["train"]), features(sources["test"])
+    predictions = knn.vote(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
+    write(recipe, workdir, predictions, sources["test"])
     report(recipe, workdir, broken)
 
 
@@ -295,35 +290,31 @@ def placed(model: nnx.Module, mesh: Mesh) -> tuple[nnx.GraphDef, PyTree]:
     return graphdef, jax.device_put(params, shardings(params, mesh))
 
 
-def test_model(
-    recipe: DownstreamRecipe,
-    model: VideoMAEForVideoClassification,
-    source: VideoSource,
-    mesh: Mesh,
-    workdir: Path,
-    broken: BrokenVideos,
-) -> None:
-    """Measures a model on all views of all videos, and writes what came out."""
+def multi_view(
+    recipe: DownstreamRecipe, model: nnx.Module, mesh: Mesh, broken: BrokenVideos, per_clip: PerClip = class_scores
+) -> Callable[[VideoSource], Predictions]:
+    """Measures a model on all the views of videos."""
     graphdef, params = placed(model, mesh)
-    multi_view = MultiView(
-        model.config,
-        graphdef,
-        batch_sharding(mesh),
-        views(recipe, model.config, recipe.test.segments, recipe.test.crops),
-        num_videos=None,
-        batch_size=test_batch_size(recipe, mesh),
-        report=broken.add,
-    )
-    write(recipe, workdir, multi_view.measure(params, source), source)
+    clips = views(recipe, model.config, recipe.test.segments, recipe.test.crops)
+    measure = MultiView(
+        graphdef, batch_sharding(mesh), clips, test_batch_size(recipe, mesh), broken.add, per_clip
+    ).measure
+    return functools.partial(measure, params)
+
+
+def scores_of_recipe(recipe: DownstreamRecipe, predictions: Predictions, source: VideoSource) -> Scores:
+    """How good predictions are, by what is asked for."""
+    skip_broken = recipe.test.skip_broken
+    return scores_of(predictions, source.class_names, recipe.problem_type, skip_broken=skip_broken)
 
 
 def write(recipe: DownstreamRecipe, workdir: Path, predictions: Predictions, source: VideoSource) -> None:
     """Scores predictions, and leaves all there is to say of them in the folder."""
-    scores = scores_of(predictions, source.class_names, recipe.problem_type, recipe.test.skip_broken)
+    scores = scores_of_recipe(recipe, predictions, source)
     settings = {"mode": recipe.mode, "test_set": source.name, **dataclasses.asdict(recipe.test)}
     if jax.process_index() == 0:
         write_results(workdir, scores, predictions, source.class_names, settings)
-    for line in describe_scores(scores, predictions, source.class_names, recipe.test.segments):
+    for line in results.describe(scores, predictions, source.class_names, num_segments=recipe.test.segments):
         print(f"{'test':9} {line}", flush=True)
 
 
@@ -369,7 +360,7 @@ def report(recipe: DownstreamRecipe, workdir: Path, broken: BrokenVideos) -> Non
     if recipe.trains:
         lines.append(("model", model_folder(workdir)))
     if (workdir / RESULTS_FILE).exists():
-        results = json.loads((workdir / RESULTS_FILE).read_text())
+        content = json.loads((workdir / RESULTS_FILE).read_text())
         name = BEST[recipe.problem_type]
         lines.append(
             ("result", f"{name} {results[name]:.2f} of {results['num_videos']} videos, {workdir / RESULTS_FILE}")

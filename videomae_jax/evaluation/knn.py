@@ -1,5 +1,6 @@
 """Classes by the nearest neighbours among labelled features: how good features are, with nothing trained on them."""
 
+import dataclasses
 import functools
 
 import jax
@@ -7,9 +8,29 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from videomae_jax.data.sources import NO_LABEL
+from videomae_jax.data.labels import NO_LABEL
+from videomae_jax.evaluation.predictions import Predictions
 
 CHUNK = 256  # features at a time: what takes memory is their similarity to the whole bank
+
+
+def vote(
+    bank: Predictions, videos: Predictions, num_classes: int, *, neighbours: int, temperature: float
+) -> Predictions:
+    """Predictions of the classes of videos by those of the bank; the `scores` of both are features.
+
+    Those of the bank that cannot be read, or have no label, do not vote. The rest is as in `knn_scores`.
+    """
+    scores = np.zeros((len(videos.paths), num_classes), np.float32)
+    scores[videos.readable] = knn_scores(
+        bank.scores[bank.readable],
+        bank.labels[bank.readable],
+        videos.scores[videos.readable],
+        num_classes,
+        neighbours=neighbours,
+        temperature=temperature,
+    )
+    return dataclasses.replace(videos, scores=scores)
 
 
 def knn_scores(

@@ -13,8 +13,8 @@ from PIL import Image
 
 from videomae_jax.data.shards import write_atomically
 from videomae_jax.evaluation.confusion import draw_confusion
+from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.evaluation.scores import (
-    Predictions,
     Scores,
     confusion_matrix,
     label_ranks,
@@ -22,6 +22,7 @@ from videomae_jax.evaluation.scores import (
     videos_per_class,
 )
 
+RESULTS_FILE = "results.json"
 NUM_LISTED = 5  # names of classes in a line for a person
 
 # Scores in words, with so many digits and a unit.
@@ -73,7 +74,7 @@ def write_results(
         Image.fromarray(draw_confusion(matrix, class_names)).save(png, "png")
         write_atomically(workdir / "confusion.png", png.getvalue())
     results = json.dumps(_plain(scores | {"settings": settings}), indent=2, allow_nan=False)
-    write_atomically(workdir / "results.json", f"{results}\n".encode())
+    write_atomically(workdir / RESULTS_FILE, f"{results}\n".encode())
 
 
 def describe(scores: Scores, predictions: Predictions, class_names: Sequence[str], *, num_segments: int) -> list[str]:

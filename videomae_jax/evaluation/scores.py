@@ -1,40 +1,27 @@
 """How good predictions of videos are: accuracy, average precision and errors, in NumPy."""
 
-import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int32, Int64
+from jaxtyping import Bool, Float, Int64
+
+from videomae_jax.evaluation.predictions import Predictions
 
 TOP = 5  # of top-5
 SMALLEST_PROBABILITY = 1e-12  # what probabilities are clipped at before their logarithm is taken
 
 Scores = dict[str, float | int | None]
 
+# The score, the larger the better, by which one model is better than another.
+BEST = {"single_label_classification": "top1", "multi_label_classification": "map", "regression": "r2"}
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
-    """What a model says of V videos.
 
-    Attributes:
-      paths: of the videos.
-      labels: class indices, -1 where there is none; or for each video K zeros and ones (several classes), or K numbers.
-      scores: of each of K classes the mean over a video's views of the softmax, or of the sigmoids where a video may
-        have several classes; or the means of K numbers.
-      readable: False where a video could not be read; its scores mean nothing.
-      num_frames: of each video; 0 where it could not be read.
-    """
-
-    paths: tuple[str, ...]
-    labels: Int32[np.ndarray, "V"] | Float32[np.ndarray, "V K"]
-    scores: Float32[np.ndarray, "V K"]
-    readable: Bool[np.ndarray, "V"]
-    num_frames: Int32[np.ndarray, "V"]
-
-    @property
-    def labelled(self) -> Bool[np.ndarray, "V"]:
-        """Where there is a label."""
-        return self.labels >= 0 if self.labels.ndim == 1 else np.ones(len(self.labels), bool)
+def scores_of(predictions: Predictions, class_names: Sequence[str], problem_type: str, *, skip_broken: bool) -> Scores:
+    """The scores that go with a problem type: those of the functions below."""
+    if problem_type == "regression":
+        return regression_scores(predictions, class_names)
+    score = classification_scores if problem_type == "single_label_classification" else multi_label_scores
+    return score(predictions, class_names, skip_broken=skip_broken)
 
 
 def classification_scores(predictions: Predictions, class_names: Sequence[str], *, skip_broken: bool) -> Scores:
