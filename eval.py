@@ -362,9 +362,8 @@ def report(recipe: DownstreamRecipe, workdir: Path, broken: BrokenVideos) -> Non
     if (workdir / RESULTS_FILE).exists():
         content = json.loads((workdir / RESULTS_FILE).read_text())
         name = BEST[recipe.problem_type]
-        lines.append(
-            ("result", f"{name} {results[name]:.2f} of {results['num_videos']} videos, {workdir / RESULTS_FILE}")
-        )
+        score = "not given" if content[name] is None else f"{content[name]:.2f}"
+        lines.append(("result", f"{name} {score}, {content['num_videos']} videos; {workdir / RESULTS_FILE}"))
     if len(broken):
         lines.append(("broken", f"{len(broken)} videos, listed in {broken.file}"))
     print()

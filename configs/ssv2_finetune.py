@@ -1,4 +1,4 @@
-"""VideoMAE fine-tuning on Something-Something V2: clips of whole videos; none mirrored, since labels say left and right.
+"""VideoMAE fine-tuning on Something-Something V2: clips of whole videos, none mirrored: labels say left and right.
 
     python eval.py --config configs/ssv2_finetune.py:size=base,recipe=script --config.init_from=runs/ssv2_pretrain
 

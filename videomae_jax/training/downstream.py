@@ -56,7 +56,8 @@ class DownstreamOptim(Optim):
     b2: float | None  # None for "sgd"
     layer_decay: float  # factor of the learning rate from one block to the one below it; 1: none
     ema_decay: float | None  # of the average of the weights that is then measured and kept; None: no average
-    freeze: str | None  # a regular expression; parameters with a match in their path stay as they are
+    # A regular expression; parameters with a match in their path stay as they are: r"embeddings|encoder/layer/[0-5]/".
+    freeze: str | None
     adapter_rank: int | None  # train low-rank adapters of the encoder's blocks instead of these; None: the blocks
 
 
@@ -209,6 +210,7 @@ def finetuning(size: str) -> ConfigDict:
     config.augment = ConfigDict()
     config.augment.crop = "resized"
     config.augment.flip = True
+    config.augment.randaugment = config_dict.placeholder(str)
     config.augment.randaugment = "rand-m7-n4-mstd0.5-inc1"
     config.augment.geometric = True
     config.augment.erasing = 0.25

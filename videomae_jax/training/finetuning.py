@@ -8,15 +8,17 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Key, UInt32
+from jaxtyping import Array, Bool, Float, Key, UInt32
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
+from videomae_jax.training.adapters import BLOCKS, LEAVES
 from videomae_jax.training.augment import random_erase, random_flip
 from videomae_jax.training.mixing import Mixing, soft_targets
 from videomae_jax.training.tasks import Batch
@@ -71,11 +73,18 @@ class Finetuning:
                 pools_as_told=True,
             )
 
-    def trains(self, path: str) -> bool:
-        """Whether a parameter is trained."""
+    def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
+        """Whether a parameter is trained; of one of the encoder's blocks, [L], whether it is in each of them.
+
+        Blocks are numbered in the paths that are compared: `videomae/encoder/layer/0/attention/qkv/kernel`.
+        """
         if self.adapter_rank is not None and path.startswith("videomae/"):
-            return path.endswith(("/lora_a", "/lora_b"))
-        return self.frozen is None or re.search(self.frozen, path) is None
+            return np.array(path.endswith(LEAVES))
+        names = [path]
+        if path.startswith(f"{BLOCKS}/"):
+            names = [path.replace(BLOCKS, f"{BLOCKS}/{block}", 1) for block in range(shape[0])]
+        trained = [self.frozen is None or re.search(self.frozen, name) is None for name in names]
+        return np.array(trained if path.startswith(f"{BLOCKS}/") else trained[0])
 
     def prepare(self, batch: Batch) -> Batch:
         """Augments a whole batch: `video` uint8 [B S ...] and `label` become `video` [N ...], `target` and `key`."""

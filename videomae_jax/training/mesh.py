@@ -27,6 +27,7 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
     (r"projection/kernel", P(None, "fsdp")),
     (r"(encoder_to_decoder|head|classifier)/kernel", P("fsdp", None)),
+    (r"lora_[ab]", P()),
     (r"(bias|scale|mask_token|query)", P()),
 )
 

@@ -118,9 +118,18 @@ class Trainer:
         """The parameters that are trained; None in the place of the others, which is nothing to JAX."""
 
         def only(path, leaf):
-            return leaf if self.task.trains(jax.tree_util.keystr(path, simple=True, separator="/")) else None
+            return leaf if self.task.trains(_name(path), leaf.shape).any() else None
 
         return jax.tree_util.tree_map_with_path(only, params)
+
+    def _of_trained_layers(self, updates: PyTree) -> PyTree:
+        """Updates without those of blocks that stay as they are."""
+
+        def only(path, update):
+            trains = self.task.trains(_name(path), update.shape)
+            return update if trains.all() else update * trains.reshape(-1, *[1] * (update.ndim - 1))
+
+        return jax.tree_util.tree_map_with_path(only, updates)
 
     def compile_step(
         self, batch_size: int, views: int
@@ -142,7 +151,7 @@ class Trainer:
         trained, batch = self.trained(state.params), self.task.prepare(batch)
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
-        trained = optax.apply_updates(trained, updates)
+        trained = optax.apply_updates(trained, self._of_trained_layers(updates))
         metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
         state = TrainState(
             step=state.step + 1,
@@ -152,6 +161,10 @@ class Trainer:
             window=jax.tree.map(jnp.add, state.window, metrics),
         )
         return state, metrics["loss"]
+
+
+def _name(path) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def combined(some: PyTree, all_params: PyTree) -> PyTree:

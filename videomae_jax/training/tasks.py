@@ -6,9 +6,10 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Float, Key, UInt8, UInt32
+from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.model.losses import masked_loss, token_errors
@@ -95,9 +96,9 @@ class Pretraining:
         """A model with a checkpoint's weights; errors as in `find`."""
         return VideoMAEForPreTraining.from_checkpoint(self.find(name), dtype=self.dtype)
 
-    def trains(self, path: str) -> bool:
+    def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, ""]:
         """Whether a parameter is trained: all are."""
-        return True
+        return np.array(True)
 
     def prepare(self, batch: Batch) -> Batch:
         """Nothing concerns a batch as a whole."""
