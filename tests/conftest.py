@@ -1,13 +1,16 @@
 """What all tests share: eight CPU devices, and built-in clips written once."""
 
+import csv
 import os
 import tempfile
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from videomae_jax.data import builtin
+from videomae_jax.data.video import write_video
 
 # Many tests compile the same small programs, here and in processes of their own.
 compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
@@ -38,3 +41,18 @@ def builtin_clips(builtin_cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Makes `builtin:train` and `builtin:val` those of `builtin_cache`."""
     monkeypatch.setenv("VIDEOMAE_JAX_CACHE", str(builtin_cache))
     return builtin_cache
+
+
+@pytest.fixture(scope="session")
+def videos(tmp_path_factory):
+    """Two classes of four videos of drifting noise, 12 frames of 48 x 40, and a manifest."""
+    folder, rng = tmp_path_factory.mktemp("videos"), np.random.default_rng(0)
+    for index in range(8):
+        path = folder / ("left" if index % 2 else "right") / f"video {index}.mp4"
+        path.parent.mkdir(exist_ok=True)
+        scene = np.kron(rng.integers(0, 256, (10, 12, 3)), np.ones((8, 8, 1))).astype(np.uint8)
+        write_video(path, np.stack([scene[8:48, shift : shift + 48] for shift in range(12)]), fps=25)
+    with (folder / "train.csv").open("w", newline="") as file:
+        paths = sorted(folder.glob("*/*.mp4"))
+        csv.writer(file).writerows([["path", "label"], *([p.relative_to(folder), p.parent.name] for p in paths)])
+    return folder
