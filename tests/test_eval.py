@@ -5,7 +5,6 @@ import importlib.util
 import json
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from flax import nnx

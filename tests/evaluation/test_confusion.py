@@ -67,6 +67,18 @@ def test_names_are_beside_their_rows_and_below_their_columns():
         assert set(changed[:, 0] // cell) == {number}
 
 
+def test_axes_and_shades_are_explained_also_beside_a_small_map():
+    picture = draw_confusion(np.eye(1, dtype=int), ["walk"])
+    _, (top, left) = heat_map(picture, 1)
+    legend = picture[10:28]
+    darkest = np.flatnonzero((legend == (8, 48, 107)).all(axis=(0, 2)))
+    assert len(darkest) == 1  # the end of the bar
+    after = np.flatnonzero((legend[:, darkest[0] + 1 :] < 100).any(axis=(0, 2)))
+    assert 30 < np.ptp(after) and after[-1] + darkest[0] + 1 < picture.shape[1] - 5  # "100 %", whole
+    assert (picture[top : top + 44, 10:28] < 100).any()  # "true"
+    assert (picture[-28:-10] < 100).any()  # "predicted"
+
+
 def test_many_classes_are_numbered():
     for num_classes, are_named in ((50, True), (51, False)):
         matrix = np.eye(num_classes, dtype=int)

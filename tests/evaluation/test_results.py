@@ -8,9 +8,9 @@ from PIL import Image
 
 from videomae_jax.evaluation import results
 from videomae_jax.evaluation.confusion import draw_confusion
+from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.evaluation.results import describe, write_results
 from videomae_jax.evaluation.scores import (
-    Predictions,
     classification_scores,
     multi_label_scores,
     regression_scores,
@@ -186,7 +186,7 @@ def test_scores_of_several_classes_and_of_numbers_in_words():
         "2 videos cannot be read and are left out",
         "1 class has no test videos: a",
     ]
-    numbers = several([[1], [1], [5]], [[2], [1], [0]], [True, True, False])
+    numbers = several([[0], [0], [0]], [[1], [0], [0]], [True, True, False])
     assert describe(regression_scores(numbers, "a"), numbers, "a", num_segments=31) == [
         "mean squared error 0.5  mean absolute error 0.5  r2 not given: no number differs between videos  2 videos",
         "1 video cannot be read and is left out",

@@ -7,8 +7,8 @@ import pytest
 import torch
 from hypothesis import assume, given
 
+from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.evaluation.scores import (
-    Predictions,
     average_precision,
     classification_scores,
     confusion_matrix,
@@ -190,6 +190,11 @@ def test_perfect_predictions_are_hundred_percent():
     assert (scores["top1"], scores["top5"], scores["mean_class_accuracy"], scores["loss"]) == (100, 100, 100, 0)
 
 
+def test_a_probability_that_rounding_lifts_above_one_has_no_loss():
+    some = predictions([0], [[np.nextafter(np.float32(1), 2), 0]])
+    assert classification_scores(some, names(some), skip_broken=False)["loss"] == 0
+
+
 def test_a_probability_of_zero_has_a_finite_loss():
     some = predictions([0, 1], [[0, 1], [0, 1]])
     assert classification_scores(some, names(some), skip_broken=False)["loss"] == pytest.approx(-np.log(1e-12) / 2)
@@ -284,8 +289,8 @@ def test_errors_of_numbers_are_those_of_torch_and_scikit_learn():
 
 
 def test_numbers_that_do_not_vary_have_no_r2():
-    labels = np.array([[0.1, 3], [0.1, 1], [0.1, 2]])
-    guesses = labels + [[1, 0], [2, 0], [3, 0]]
+    labels = np.array([[0.1, number] for number in range(6)])
+    guesses = labels + [[1, 0]]
     assert regression_scores(predictions(labels, guesses), "ab")["r2"] == 1
     constant = predictions(labels[:, :1], guesses[:, :1])
     assert regression_scores(constant, "a")["r2"] is None
@@ -319,7 +324,7 @@ def test_a_model_that_has_diverged_is_not_taken_for_a_perfect_one(kind, labels, 
 def test_labels_and_names_that_do_not_fit_the_scores_are_errors(score):
     with pytest.raises(ValueError, match="3 names for scores of 2 classes"):
         score(predictions([0, 1], np.eye(2)), ["walk", "run", "sit"], skip_broken=False)
-    with pytest.raises(ValueError, match=r"label 4 of 1\.mp4 is not in \[0, 1\]"):
-        score(predictions([0, 4, 3], np.eye(3)[:, :2]), ["walk", "run"], skip_broken=False)
+    with pytest.raises(ValueError, match=r"label 2 of 1\.mp4 is not in \[0, 1\]"):
+        score(predictions([0, 2, 1], np.eye(3)[:, :2]), ["walk", "run"], skip_broken=False)
     with pytest.raises(ValueError, match="labels of 3 classes for scores of 2"):
         score(predictions(np.eye(3), np.eye(3)[:, :2]), ["walk", "run"], skip_broken=False)

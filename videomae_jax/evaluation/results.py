@@ -73,7 +73,7 @@ def write_results(
         png = io.BytesIO()
         Image.fromarray(draw_confusion(matrix, class_names)).save(png, "png")
         write_atomically(workdir / "confusion.png", png.getvalue())
-    results = json.dumps(_plain(scores | {"settings": settings}), indent=2, allow_nan=False)
+    results = json.dumps(_plain(scores | {"settings": settings}), indent=2)
     write_atomically(workdir / RESULTS_FILE, f"{results}\n".encode())
 
 

@@ -123,8 +123,9 @@ def regression_scores(predictions: Predictions, names: Sequence[str]) -> Scores:
     counted = _counted(predictions, skip_broken=True)
     labels = predictions.labels[counted].astype(np.float64)
     errors = predictions.scores[counted] - labels
-    vary = (labels != labels[0]).any(axis=0)
-    unexplained = np.square(errors).mean(axis=0)[vary] / labels.var(axis=0)[vary]
+    variance = labels.var(axis=0)  # of equal fp32 numbers exactly 0: in fp64 their sum is not rounded
+    vary = variance > 0
+    unexplained = np.square(errors).mean(axis=0)[vary] / variance[vary]
     return {
         "mse": float(np.square(errors).mean()),
         "mae": float(np.abs(errors).mean()),

@@ -35,6 +35,7 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
             _fail(f"{SECTION} ({message})" if "as a ConfigDict" in message else message)
 
     def checked_main(leftover: list[str]) -> None:
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files and classes need not be UTF-8
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a checkpoint
         try:
             _check_words(leftover[1:], config_flag.value)

@@ -84,7 +84,8 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def write_whole(path: Path, text: str) -> None:
     """Writes a file that is complete or, when killed on the way, as it was."""
     new = path.with_name(f"{path.name}.new")
-    new.write_text(text)
+    # Names of class folders need not be UTF-8.
+    new.write_bytes(text.encode(errors="surrogateescape"))
     new.replace(path)
 
 
