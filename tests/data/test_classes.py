@@ -46,7 +46,7 @@ def test_camera_moves():
     assert directed_classes(CAMERA_MOVES) == ["pan_left", "pan_right", "rotate_cw", "rotate_ccw"]
 
 
-@pytest.mark.parametrize("names", [UCF101, K400, ("bright", "copyright", "upright", "cleft", "rightly", "LeFtovers")])
+@pytest.mark.parametrize("names", [UCF101, K400, ("bright", "copyright", "upright", "cleft", "éright", "LeFtovers")])
 def test_names_without_direction(names):
     assert directed_classes(names) == []
 

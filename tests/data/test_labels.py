@@ -94,6 +94,7 @@ def test_integers_that_are_names_among_others_stay_names(root):
 
 def test_integers_beside_names_are_names(root):
     fails("line 2: label '0' is not one of the 4 known classes", labelled(root, 0, "sit"), MOVES)
+    fails("line 2: label '0' is not one of .*; nor are 'fly'; correct", labelled(root, 0, "fly"), MOVES)
 
 
 def test_more_classes_than_known_are_named_and_fewer_are_fine(root):

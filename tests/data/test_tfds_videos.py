@@ -351,3 +351,14 @@ def test_mixtures_hold_tfds_sets(pictures, tmp_path):
     source = open_source(str(tmp_path / "mixture.csv"))
     assert len(source) == 3 and source.labels is None and source.stride(0) == 3
     assert [source.class_names[source.open(index)[1]] for index in range(2)] == ["run", "swim"]
+
+
+def test_mixtures_know_the_labels_of_other_sets_before_opening(pictures, tmp_path):
+    (tmp_path / "text.mp4").write_text("no video")
+    (tmp_path / "list.csv").write_text("path,label\ntext.mp4,run\ntext.mp4,walk\n")
+    (tmp_path / "mixture.csv").write_text("source\nucf:train\nlist.csv\n")
+    source = open_source(str(tmp_path / "mixture.csv"))
+    assert source.class_names == ("high jump", "run", "swim", "walk")
+    clips = CenterClip(num_frames=2, stride=1, image_size=(16, 16))
+    (batch,) = heldout_batches(source, clips, num_videos=7, batch_size=7)
+    assert batch["label"].tolist() == [1, 2, 0, 0, -1, 1, 3] and batch["weight"].tolist() == [1] * 5 + [0] * 2
