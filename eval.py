@@ -12,6 +12,7 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from flax import nnx
@@ -31,7 +32,7 @@ from videomae_jax.evaluation import knn, results
 from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.multiview import MultiView, PerClip, class_scores
 from videomae_jax.evaluation.predictions import Predictions
-from videomae_jax.evaluation.results import RESULTS_FILE, write_results
+from videomae_jax.evaluation.results import write_results
 from videomae_jax.evaluation.scores import BEST, Scores, scores_of
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
@@ -43,7 +44,14 @@ from videomae_jax.training.metrics import read_metrics
 from videomae_jax.training.mixing import Mixing
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
 from videomae_jax.training.state import Trainer
-from videomae_jax.training.workdir import best_model_folder, claim, is_started, model_folder, write_model
+from videomae_jax.training.workdir import (
+    RESULTS_FILE,
+    best_model_folder,
+    claim,
+    is_started,
+    model_folder,
+    write_model,
+)
 from videomae_jax.weights.checkpoint import Checkpoint
 
 UNNAMED = "LABEL_"  # how classes are called that have no names
@@ -69,11 +77,10 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
     """Trains a classifier on an encoder, whole or frozen, and tests it."""
     check_batch(mesh, recipe.data.batch_size, recipe.optim.accumulation)
     sources = open_sources(recipe)
-    started = is_started(workdir)
-    checkpoint = None
-    if recipe.init_from != SCRATCH and not started:
-        checkpoint = find_encoder(recipe.init_from, recipe.model)
-    config = config_of_run(workdir) if started else model_config(recipe, checkpoint, sources["train"].class_names)
+    config, checkpoint = config_of_run(workdir), None
+    if config is None:
+        checkpoint = None if recipe.init_from == SCRATCH else find_encoder(recipe.init_from, recipe.model)
+        config = model_config(recipe, checkpoint, sources["train"].class_names)
     task = make_task(recipe, config)
     schedule = WarmupCosine.of_recipe(recipe, len(sources["train"]))
     optimizer = finetuning_optimizer(schedule, recipe.optim)
@@ -111,7 +118,7 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
     clips = training_clips(recipe, config)
     if not train(trainer, schedule, sources["train"], clips, recipe, workdir, initial_state, broken, evaluate):
         print(f"{workdir} is finished: all {schedule.total_steps} steps are done.")
-    if "test" in sources and not (workdir / RESULTS_FILE).exists():
+    if "test" in sources and not is_tested(recipe, workdir, sources["test"]):
         model = VideoMAEForVideoClassification.from_pretrained(model_folder(workdir), dtype=task.dtype)
         write(recipe, workdir, multi_view(recipe, model, mesh, broken)(sources["test"]), sources["test"])
     report(recipe, workdir, broken)
@@ -126,9 +133,7 @@ def test(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     source = open_for_model(recipe, config)
     claim(workdir, values, source)
     broken = BrokenVideos(workdir, (), recipe.data.max_broken_share)
-    if (workdir / RESULTS_FILE).exists():
-        print(f"{workdir} is finished: {RESULTS_FILE} is there.")
-    else:
+    if not is_tested(recipe, workdir, source):
         print(f"{'model':9} {recipe.init_from}, {config.num_labels} classes")
         print(f"{'data':9} {len(source)} videos of {source.name}", flush=True)
         model = VideoMAEForVideoClassification.from_checkpoint(
@@ -144,14 +149,11 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     sources = open_sources(recipe)
     claim(workdir, values, sources["train"])
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
-    if (workdir / RESULTS_FILE).exists():
-        print(f"{workdir} is finished: {RESULTS_FILE} is there.")
-        report(recipe, workdir, broken)
-        return
-    features = multi_view(recipe, model, mesh, broken, pooled_features)
-    bank, queries = features(sources["train"]), features(sources["test"])
-    predictions = knn.vote(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
-    write(recipe, workdir, predictions, sources["test"])
+    if not is_tested(recipe, workdir, sources["test"]):
+        features = multi_view(recipe, model, mesh, broken, pooled_features)
+        bank, queries = features(sources["train"]), features(sources["test"])
+        predictions = knn.vote(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
+        write(recipe, workdir, predictions, sources["test"])
     report(recipe, workdir, broken)
 
 
@@ -184,6 +186,9 @@ def open_sources(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
         sources["test"] = sources["val"]
     if recipe.problem_type == "single_label_classification":
         check_classes(train_set)
+        for source in sources.values():
+            if source.labels is not None and (source.labels == NO_LABEL).all():
+                raise ValueError(f"none of the {len(source)} videos of {source.name} has a label to compare with.")
     if recipe.augment.flip and recipe.trains:
         check_flip(names)
     return sources
@@ -214,7 +219,7 @@ def open_for_model(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSou
 
 
 def check_classes(source: VideoSource) -> None:
-    """Raises a ValueError where there is nothing to learn; prints the classes without videos."""
+    """Raises a ValueError where training videos have nothing to teach; prints the classes without any."""
     if len(source.class_names) < 2:
         raise ValueError(
             f"config.data.path: {source.name} has {len(source.class_names)} classes; a classifier needs at least two."
@@ -241,15 +246,17 @@ def model_config(
     )
 
 
-def config_of_run(workdir: Path) -> VideoMAEConfig:
-    """The classifier's, as a run wrote it when it began: what it began with need not be there any more."""
-    return VideoMAEConfig.from_dict(json.loads((workdir / "recipe.json").read_text())["config"])
+def config_of_run(workdir: Path) -> VideoMAEConfig | None:
+    """The classifier's, as a run wrote it when it began: what it began with need not be there any more.
+
+    None where no such run has begun.
+    """
+    recorded = json.loads((workdir / "recipe.json").read_text()) if is_started(workdir) else {}
+    return VideoMAEConfig.from_dict(recorded["config"]) if "config" in recorded else None
 
 
 def make_task(recipe: DownstreamRecipe, config: VideoMAEConfig) -> Finetuning:
     """What is trained, and how clips are augmented on the device."""
-    if config.num_channels != 3:
-        raise ValueError(f"Videos are read in RGB: the model must have 3 channels, not {config.num_channels}.")
     augment, optim = recipe.augment, recipe.optim
     return Finetuning(
         config,
@@ -308,12 +315,27 @@ def scores_of_recipe(recipe: DownstreamRecipe, predictions: Predictions, source:
     return scores_of(predictions, source.class_names, recipe.problem_type, skip_broken=skip_broken)
 
 
+def settings_of(recipe: DownstreamRecipe, source: VideoSource) -> dict[str, Any]:
+    """How the videos of a test are measured."""
+    votes = {"knn": dataclasses.asdict(recipe.knn)} if recipe.mode == "knn" else {}
+    videos = f"{source.name}, {source.digest()}"
+    return {"mode": recipe.mode, "videos": videos, **dataclasses.asdict(recipe.test), **votes}
+
+
+def is_tested(recipe: DownstreamRecipe, workdir: Path, source: VideoSource) -> bool:
+    """Whether the results of just this test are there."""
+    file = workdir / RESULTS_FILE
+    tested = file.exists() and json.loads(file.read_text())["settings"] == settings_of(recipe, source)
+    if tested:
+        print(f"{file} is there: the test is done.")
+    return tested
+
+
 def write(recipe: DownstreamRecipe, workdir: Path, predictions: Predictions, source: VideoSource) -> None:
     """Scores predictions, and leaves all there is to say of them in the folder."""
     scores = scores_of_recipe(recipe, predictions, source)
-    settings = {"mode": recipe.mode, "test_set": source.name, **dataclasses.asdict(recipe.test)}
     if jax.process_index() == 0:
-        write_results(workdir, scores, predictions, source.class_names, settings)
+        write_results(workdir, scores, predictions, source.class_names, settings_of(recipe, source))
     for line in results.describe(scores, predictions, source.class_names, num_segments=recipe.test.segments):
         print(f"{'test':9} {line}", flush=True)
 

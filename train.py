@@ -11,13 +11,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
 from videomae_jax.config import VideoMAEConfig
-from videomae_jax.data.clips import PretrainingClips
+from videomae_jax.data.clips import MultiViewClips, PretrainingClips
 from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.data.video import VideoReadError
+from videomae_jax.evaluation.features import pooled_features
+from videomae_jax.evaluation.knn import NEIGHBOURS, TEMPERATURE, vote
+from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.evaluation.reconstruction import Reconstruction
+from videomae_jax.evaluation.scores import classification_scores
 from videomae_jax.model.masking import Masking
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
@@ -57,6 +62,16 @@ def main(config: ConfigDict, workdir: Path) -> None:
         report=broken.add,
     ).measure
 
+    features = MultiView(
+        trainer.graphdef,
+        batch_sharding(mesh),
+        MultiViewClips(task.config.num_frames, recipe.data.stride, 1, 1, task.config.clip_size[1:]),
+        evaluation_batch_size(recipe, batch_shards(mesh)),
+        broken.add,
+        pooled_features,
+        recipe.eval.knn_videos,
+    )
+
     def evaluate(params, at_end: bool):
         numbers, pictures = {}, {}
         watched = "val" if "val" in sources else "train"
@@ -67,6 +82,8 @@ def main(config: ConfigDict, workdir: Path) -> None:
                 print(f"warning: {error}", flush=True)
                 continue
             numbers |= {f"{name}_{key}": value for key, value in values.items()}
+        if recipe.eval.knn_videos:
+            numbers["val_knn_top1"] = knn_top1(recipe, features, params, sources)
         return numbers, pictures
 
     clips = PretrainingClips(task.config.num_frames, recipe.data.stride, recipe.data.views, task.config.clip_size[1:])
@@ -95,7 +112,9 @@ def make_task(recipe: Recipe) -> Pretraining:
 
 
 def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
-    """The sets of videos by name, `train`, `val`, `test`. Labels play no part, so their classes need not agree.
+    """The sets of videos by name, `train`, `val`, `test`.
+
+    Labels play no part, so that their classes need not agree, unless neighbours vote.
 
     Raises:
       ValueError: one is not there or cannot be understood; it says which key to set, and how to do without.
@@ -106,13 +125,27 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
         if not path and name != "train":
             continue
         try:
-            sources[name] = open_source(path)
+            votes = recipe.eval.knn_videos and name == "val"
+            sources[name] = open_source(path, sources["train"].class_names if votes else None)
         except (ValueError, OSError) as error:
             raise ValueError(
                 f"config.data.{key}: {error}.\nPoint it to your videos with --config.data.{key}=PATH. "
                 "To try without any: python train.py --config configs/quickstart.py"
             ) from error
+    if recipe.eval.knn_videos and ("val" not in sources or not sources["train"].class_names):
+        raise ValueError(
+            f"config.eval.knn_videos={recipe.eval.knn_videos}: neighbours vote for the classes of data.val_path, and "
+            "know those of data.path; give both with labels, or leave it empty."
+        )
     return sources
+
+
+def knn_top1(recipe: Recipe, features: MultiView, params: PyTree, sources: dict[str, VideoSource]) -> float:
+    """Percent of the validation videos whose class the nearest of the training videos know."""
+    bank, videos = (features.measure(params, sources[name]) for name in ("train", "val"))
+    classes = sources["train"].class_names
+    votes = vote(bank, videos, len(classes), neighbours=min(NEIGHBOURS, len(bank.paths)), temperature=TEMPERATURE)
+    return classification_scores(votes, classes, skip_broken=True)["top1"]
 
 
 def evaluation_batch_size(recipe: Recipe, shards: int) -> int:

@@ -107,3 +107,217 @@ def test_every_config_runs_two_steps_and_a_test(config, clips, encoder, tmp_path
         model = VideoMAEForVideoClassification.from_pretrained(folder)
         assert model.config.id2label == {0: "dark", 1: "light"}
         assert model.config.num_frames == 4
+
+
+def kept(workdir):
+    return {file: file.stat().st_mtime_ns for file in workdir.rglob("*") if file.is_file()}
+
+
+def test_a_finished_run_says_so_and_does_nothing(clips, encoder, tmp_path, capsys):
+    keys = dict(init_from=encoder, augment__randaugment=None)
+    results = run("ucf101_finetune:size=tiny", clips, tmp_path, **keys)
+    before = {file: time for file, time in kept(tmp_path).items() if file.name not in ("recipe.json", "classes.txt")}
+    assert run("ucf101_finetune:size=tiny", clips, tmp_path, **keys) == results
+    after = kept(tmp_path)
+    assert {file: after[file] for file in before} == before
+    said = capsys.readouterr().out
+    assert "is finished: all 2 steps are done" in said
+    assert "the test is done" in said
+    # Another test of the same model is made.
+    again = run("ucf101_finetune:size=tiny", clips, tmp_path, **keys, test__segments=2)
+    assert again["settings"]["segments"] == 2
+    assert read_metrics(tmp_path)[-1]["step"] == 2
+    with pytest.raises(ValueError, match="belongs to another run: .*optim.layer_decay is 0.7 there and 0.5 here"):
+        run("ucf101_finetune:size=tiny", clips, tmp_path, **keys, optim__layer_decay=0.5)
+
+
+def test_test_mode_measures_a_trained_model_as_the_run_did(clips, encoder, tmp_path):
+    keys = dict(augment__randaugment=None)
+    trained = run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=encoder, **keys)
+    tested = run("ucf101_finetune:size=tiny", clips, tmp_path / "test", init_from=tmp_path / "run", mode="test", **keys)
+    assert {name: value for name, value in tested.items() if name != "settings"} == {
+        name: value for name, value in trained.items() if name != "settings"
+    }
+    rows = list(csv.DictReader((tmp_path / "test" / "predictions.csv").open()))
+    assert [Path(row["path"]).name for row in rows] == [f"{index}.mp4" for index in range(14, 20)]
+    assert [row["label"] for row in rows] == [CLASSES[index % 2] for index in range(14, 20)]
+    assert sum(row["label"] == row["predicted"] for row in rows) / 6 == pytest.approx(tested["top1"] / 100)
+    for name in ("confusion.csv", "confusion.png", "classes.csv"):
+        assert (tmp_path / "test" / name).stat().st_size > 0
+
+
+def test_an_averaged_model_is_the_one_that_is_kept_and_measured(clips, encoder, tmp_path):
+    keys = dict(init_from=encoder, augment__randaugment=None, optim__base_lr=1.0, optim__warmup_epochs=0.0)
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "plain", **keys)
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "held", **keys, optim__ema_decay=0.999)
+    before = VideoMAEForPreTraining.from_pretrained(encoder).videomae.embeddings.projection.kernel[...]
+    plain, held = (
+        params_of(tmp_path / name)["videomae"]["embeddings"]["projection"]["kernel"] for name in ("plain", "held")
+    )
+    # Two updates, of which the average took a thousandth and then another.
+    moved = np.abs(held - before).max() / np.abs(plain - before).max()
+    assert 0 < moved < 0.003
+
+
+@pytest.mark.parametrize("mode", ["linear_probe", "attentive_probe"])
+def test_a_probe_leaves_the_encoder_as_it_is(mode, clips, encoder, tmp_path):
+    run(f"{mode}:size=tiny", clips, tmp_path, init_from=encoder)
+    before = nnx.to_pure_dict(nnx.split(VideoMAEForPreTraining.from_pretrained(encoder).videomae)[1])
+    after = params_of(tmp_path)
+    if mode == "linear_probe":
+        del before["layernorm"]  # a norm after the pooling has its place
+    jax.tree.map(np.testing.assert_array_equal, after["videomae"], before)
+    assert np.abs(after["classifier"]["bias"]).max() > 0
+
+
+def test_blocks_that_are_frozen_by_their_number_stay(clips, encoder, tmp_path):
+    keys = dict(optim__freeze=r"embeddings|encoder/layer/[01]/", optim__warmup_epochs=0.0, augment__randaugment=None)
+    run("ucf101_finetune:size=tiny", clips, tmp_path, init_from=encoder, **keys)
+    before = nnx.to_pure_dict(nnx.split(VideoMAEForPreTraining.from_pretrained(encoder).videomae)[1])
+    after = params_of(tmp_path)["videomae"]
+    jax.tree.map(np.testing.assert_array_equal, after["embeddings"], before["embeddings"])
+    for name, leaf in (("qkv", after), ("qkv", before)):
+        assert leaf["encoder"]["layer"]["attention"][name]["kernel"].shape[0] == 4
+    kernel, old = (tree["encoder"]["layer"]["attention"]["qkv"]["kernel"] for tree in (after, before))
+    np.testing.assert_array_equal(kernel[:2], old[:2])
+    assert (np.abs(kernel[2:] - old[2:]).max(axis=(1, 2, 3)) > 0).all()
+
+
+def test_adapters_are_merged_into_a_plain_model(clips, encoder, tmp_path):
+    keys = dict(optim__adapter_rank=4, optim__warmup_epochs=0.0, augment__randaugment=None, total_steps=3)
+    run("ucf101_finetune:size=tiny", clips, tmp_path, init_from=encoder, **keys)
+    before = nnx.to_pure_dict(nnx.split(VideoMAEForPreTraining.from_pretrained(encoder).videomae)[1])
+    after = params_of(tmp_path)["videomae"]
+    jax.tree.map(np.testing.assert_array_equal, after["embeddings"], before["embeddings"])
+    kernel, old = (tree["encoder"]["layer"]["mlp"]["output"]["kernel"] for tree in (after, before))
+    assert (np.linalg.matrix_rank(np.asarray(kernel - old, np.float64), tol=1e-5) <= 4).all()
+    assert np.abs(kernel - old).max() > 0
+
+
+def test_several_classes_a_video(clips, encoder, tmp_path):
+    write_manifest(tmp_path / "labels.csv", [[clips / f"{i}.mp4", "even|light"[: 4 + 6 * (i % 2)]] for i in range(8)])
+    keys = dict(problem_type="multi_label_classification", augment__label_smoothing=0.0, augment__randaugment=None)
+    paths = dict(data__path=tmp_path / "labels.csv", data__val_path=tmp_path / "labels.csv")
+    results = run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=encoder, **keys, **paths)
+    assert results["num_videos"] == 8
+    assert 0 <= results["map"] <= 100
+    config = VideoMAEConfig.from_pretrained(tmp_path / "run")
+    assert (list(config.id2label.values()), config.problem_type) == (["even", "light"], "multi_label_classification")
+
+
+def test_numbers(clips, encoder, tmp_path):
+    write_manifest(tmp_path / "labels.csv", [[clips / f"{i}.mp4", 0.1 * i] for i in range(8)])
+    keys = dict(problem_type="regression", augment__randaugment=None) | {
+        f"augment__{key}": 0.0 for key in ("label_smoothing", "mixup", "cutmix")
+    }
+    paths = dict(data__path=tmp_path / "labels.csv", data__val_path=tmp_path / "labels.csv")
+    results = run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=encoder, **keys, **paths)
+    assert results["num_videos"] == 8
+    assert np.isfinite([results["mse"], results["mae"], results["r2"]]).all()
+
+
+def test_unreadable_test_videos_count_as_wrong_unless_told_otherwise(clips, encoder, tmp_path, capsys):
+    (tmp_path / "broken.mp4").write_text("no video")
+    rows = [[clips / "14.mp4", "dark"], [tmp_path / "broken.mp4", "dark"], [clips / "15.mp4", "light"]]
+    write_manifest(tmp_path / "test.csv", rows)
+    keys = dict(init_from=encoder, augment__randaugment=None, data__test_path=tmp_path / "test.csv")
+    results = run("ucf101_finetune:size=tiny", clips, tmp_path / "run", **keys)
+    assert (results["num_videos"], results["num_broken"]) == (3, 1)
+    assert results["top1"] <= 100 * 2 / 3 + 1e-6
+    assert "1 video cannot be read and counts as wrong" in capsys.readouterr().out
+    assert "broken.mp4" in (tmp_path / "run" / "broken_videos.csv").read_text()
+    skipped = run("ucf101_finetune:size=tiny", clips, tmp_path / "run", **keys, test__skip_broken=True)
+    assert (skipped["num_videos"], skipped["num_broken"]) == (2, 1)
+    assert skipped["top1"] == pytest.approx(results["top1"] * 3 / 2)
+
+
+def test_a_linear_probe_tells_separable_videos_apart_and_guesses_shuffled_labels(clips, encoder, tmp_path):
+    keys = dict(init_from=encoder, total_steps=60, optim__warmup_epochs=5.0)
+    assert run("linear_probe:size=tiny", clips, tmp_path / "separable", **keys)["top1"] == 100
+    # Labels that have nothing to do with the videos: halves of each class, in training and validation.
+    for name, videos in (("train", range(14)), ("val", range(14, 20))):
+        rows = [[clips / f"{index}.mp4", CLASSES[index // 2 % 2]] for index in videos]
+        write_manifest(tmp_path / f"{name}.csv", rows)
+    paths = dict(data__path=tmp_path / "train.csv", data__val_path=tmp_path / "val.csv")
+    assert run("linear_probe:size=tiny", clips, tmp_path / "shuffled", **keys, **paths)["top1"] < 100
+
+
+@pytest.mark.parametrize(
+    ("config", "keys", "wanted"),
+    [
+        ("ucf101_finetune:size=tiny", {}, "config.init_from says what to begin with, and is missing"),
+        ("ucf101_finetune:size=tiny", dict(init_from="nowhere"), "init_from=nowhere: nowhere does not exist"),
+        (
+            "ucf101_finetune",
+            dict(init_from="ENCODER"),
+            r"another model than config.model \(base\): hidden_size 128",
+        ),
+        ("ucf101_finetune:size=tiny", dict(init_from="ENCODER", mode="test"), "has no classifier to test"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", mode="test"), "needs a trained model"),
+        ("linear_probe:size=tiny", dict(init_from="scratch"), "needs a trained model"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", mode="tune"), "config.mode must be one of finetune"),
+        (
+            "ucf101_finetune:size=tiny",
+            dict(init_from="scratch", data__path="nope"),
+            "data.path: data path 'nope'",
+        ),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", optim__freeze="("), "no regular expression"),
+        (
+            "ucf101_finetune:size=tiny",
+            dict(init_from="scratch", optim__optimizer="lion"),
+            "adamw, sgd, got 'lion'",
+        ),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", optim__optimizer="sgd"), "config.optim.b2 is AdamW's"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", optim__adapter_rank=4), "adapters of random weights"),
+        ("linear_probe:size=tiny", dict(init_from="ENCODER", optim__freeze="x"), "leaves the encoder as it is"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", augment__mixup=-1.0), "mixup must be a positive alpha"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", augment__randaugment="rand"), "expected a name like"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", model__image_size=(17, 16)), "image height 17"),
+        ("ucf101_finetune:size=tiny", dict(init_from="scratch", problem_type="regression"), "no classes to mix"),
+        ("knn:size=tiny", dict(init_from="ENCODER", knn__neighbours=15), "neighbours must be from 1 to 14"),
+    ],
+)
+def test_bad_input_is_one_clear_error_before_the_first_step(config, keys, wanted, clips, encoder, tmp_path):
+    keys = {key: str(encoder) if value == "ENCODER" else value for key, value in keys.items()}
+    with pytest.raises(ValueError, match=wanted):
+        run(config, clips, tmp_path / "run", **keys)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+
+
+def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
+    keys, wrong = dict(init_from=encoder), tmp_path / "wrong.csv"
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "run", **keys, augment__randaugment=None)
+
+    def fails(wanted, rows=None, **others):
+        if rows is not None:
+            write_manifest(wrong, [[clips / f"{index}.mp4", label] for index, label in enumerate(rows)])
+        with pytest.raises(ValueError, match=wanted):
+            run("ucf101_finetune:size=tiny", clips, tmp_path / "other", **keys | others)
+
+    trained = dict(mode="test", init_from=tmp_path / "run", data__val_path=wrong)
+    fails("line 3: label '2' is not in .0, 1.*2 known classes .dark, light", [0, 2, 1], **trained)
+    fails("label 'grey' is not one of", ["dark", "grey"], **trained)
+    fails("label 'grey' is not one of", ["dark", "grey"], data__val_path=wrong)
+    fails("has 1 classes; a classifier needs at least two", ["dark", "dark"], data__path=wrong)
+    fails("mirrored clips would have wrong labels: 2 classes say a direction .'left', 'right'.", data__path=videos)
+    write_manifest(wrong, [[clips / "0.mp4"], [clips / "1.mp4"]], header=("path",))
+    fails("classes; a classifier needs at least two", data__path=wrong)
+    fails("has a label to compare with", data__val_path=wrong)
+    # Numbers of classes are what the original's lists have.
+    write_manifest(wrong, [[clips / f"{index}.mp4", index % 2] for index in range(4)])
+    named = run("ucf101_finetune:size=tiny", clips, tmp_path / "numbers", **keys | trained)
+    assert named["num_videos"] == 4
+
+
+def test_an_empty_class_is_said(clips, encoder, tmp_path, capsys):
+    write_manifest(tmp_path / "gap.csv", [[clips / f"{index}.mp4", 2 * (index % 2)] for index in range(8)])
+    paths = dict(data__path=tmp_path / "gap.csv", data__val_path=tmp_path / "gap.csv")
+    run("knn:size=tiny", clips, tmp_path / "run", init_from=encoder, **paths)
+    said = capsys.readouterr().out
+    assert "1 of 3 classes have no training videos: 1" in said
+    assert "1 class has no test videos: 1" in said
+
+
+def test_a_short_video_is_said(clips, encoder, tmp_path, capsys):
+    run("knn:size=tiny", clips, tmp_path / "run", init_from=encoder, test__segments=10)
+    assert "6 of 6 videos have fewer frames than the 10 segments" in capsys.readouterr().out

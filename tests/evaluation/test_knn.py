@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
-from videomae_jax.data.clips import CenterClip
+from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.data.video import write_video
-from videomae_jax.evaluation.features import Features
-from videomae_jax.evaluation.knn import CHUNK, knn_scores
+from videomae_jax.evaluation.features import pooled_features
+from videomae_jax.evaluation.knn import CHUNK, knn_scores, vote
+from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.training.mesh import batch_sharding, make_mesh
 
 CONFIG = VideoMAEConfig.from_size(
@@ -127,16 +128,16 @@ def test_what_cannot_vote_is_an_error(change, message):
 def encode():
     """Features and labels of a source, by a random encoder."""
     graphdef, state = nnx.split(VideoMAEForPreTraining(CONFIG, rngs=nnx.Rngs(0)))
-    clips = CenterClip(CONFIG.num_frames, 4, CONFIG.clip_size[1:])
+    clips = MultiViewClips(CONFIG.num_frames, 4, 1, 1, CONFIG.clip_size[1:])
     sharding = batch_sharding(make_mesh(data=8, fsdp=1, tensor=1))
-    features = Features(graphdef, sharding, clips, batch_size=16, num_videos=1000, report=lambda broken: None)
-    return lambda source: features.measure(nnx.to_pure_dict(state), source)
+    views = MultiView(graphdef, sharding, clips, 16, lambda broken: None, pooled_features)
+    return lambda source: views.measure(nnx.to_pure_dict(state), source)
 
 
 def test_shuffled_labels_are_guessed_at_chance(encode, builtin_clips):
     """Features of a random encoder, and 100 times new labels, each class as likely as any other for each video."""
     train, val = open_source("builtin:train"), open_source("builtin:val")
-    (bank, _), (features, _) = encode(train), encode(val)
+    bank, features = encode(train).scores, encode(val).scores
     classes, rng, right = len(train.class_names), np.random.default_rng(0), 0
     for _ in range(100):
         labels, wanted = rng.integers(0, classes, len(bank)), rng.integers(0, classes, len(features))
@@ -155,6 +156,14 @@ def test_separable_features_are_told_apart_without_a_mistake(encode, tmp_path):
         paths.append(str(tmp_path / f"{index}.mp4"))
         frames = colours[label] + rng.integers(-30, 30, 3) + rng.integers(-10, 10, (16, 32, 32, 3))
         write_video(paths[-1], frames.astype(np.uint8), fps=25)
-    features, labels = encode(VideoSource("colours", tuple(paths), labels, ("red", "green", "blue")))
-    scores = knn_scores(features[:20], labels[:20], features[20:], 3, neighbours=5, temperature=0.07)
-    np.testing.assert_array_equal(scores.argmax(axis=1), labels[20:])
+    (tmp_path / "3.mp4").write_text("no video")
+    (tmp_path / "22.mp4").write_text("no video")
+    names = ("red", "green", "blue")
+    bank = encode(VideoSource("colours", tuple(paths[:20]), labels[:20], names))
+    videos = encode(VideoSource("colours", tuple(paths[20:]), labels[20:], names))
+    predictions = vote(bank, videos, 3, neighbours=5, temperature=0.07)
+    readable = np.arange(20, 30) != 22
+    np.testing.assert_array_equal(predictions.readable, readable)
+    assert predictions.scores.shape == (10, 3)
+    np.testing.assert_array_equal(predictions.scores.argmax(axis=1)[readable], labels[20:][readable])
+    assert (predictions.paths, predictions.labels.tolist()) == (tuple(paths[20:]), labels[20:].tolist())

@@ -11,6 +11,10 @@ from jaxtyping import Array, Float, Float32, Int
 from videomae_jax.data.labels import NO_LABEL
 from videomae_jax.evaluation.predictions import Predictions
 
+# DINO's.
+NEIGHBOURS = 20
+TEMPERATURE = 0.07
+
 CHUNK = 256  # features at a time: what takes memory is their similarity to the whole bank
 
 

@@ -21,8 +21,8 @@ from videomae_jax.evaluation.scores import (
     per_class,
     videos_per_class,
 )
+from videomae_jax.training.workdir import RESULTS_FILE
 
-RESULTS_FILE = "results.json"
 NUM_LISTED = 5  # names of classes in a line for a person
 
 # Scores in words, with so many digits and a unit.

@@ -169,6 +169,11 @@ class DownstreamRecipe:
             )
         if self.init_from == SCRATCH and self.mode in ("test", "linear", "attentive"):
             raise ValueError(f"config.mode={self.mode} needs a trained model: init_from={SCRATCH} has none.")
+        if self.init_from == SCRATCH and self.optim.adapter_rank:
+            raise ValueError(
+                f"config.optim.adapter_rank={self.optim.adapter_rank}: adapters of random weights would learn little; "
+                "give a trained encoder with init_from, or leave it empty."
+            )
         if self.mode == "test" and not (self.data.test_path or self.data.val_path):
             raise ValueError("config.mode=test needs videos: set data.test_path.")
         if self.mode != "test" and not self.data.path:

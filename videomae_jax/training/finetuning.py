@@ -159,6 +159,8 @@ def find_encoder(name: str | Path, model: dict[str, Any]) -> Checkpoint:
         checkpoint = Checkpoint.open(name)
     except ValueError as error:
         raise ValueError(f"init_from={name}: {error}") from None
+    if checkpoint.config.num_channels != 3:
+        raise ValueError(f"init_from={name} has {checkpoint.config.num_channels} channels; videos are read in RGB, 3.")
     wanted = VideoMAEConfig.from_size(**given(model))
     told = (*SIZE_FIELDS, *(field for field in TRAINED_FIELDS if field in given(model)))
     changes = [

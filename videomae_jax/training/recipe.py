@@ -62,10 +62,11 @@ class Optim:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Held-out loss and reconstruction pictures during training."""
+    """Held-out loss, reconstruction pictures and the vote of neighbours during training."""
 
     steps: int  # steps from one to the next; there is always one at the end
     clips: int  # clips of each set
+    knn_videos: int | None  # training videos whose nearest vote for the classes of held-out ones; None: no vote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,7 @@ def pretraining(size: str) -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.steps = 5000
     config.eval.clips = 64
+    config.eval.knn_videos = config_dict.placeholder(int)
     return config
 
 

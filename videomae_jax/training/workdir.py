@@ -14,6 +14,8 @@ from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.state import Trainer
 
+RESULTS_FILE = "results.json"  # of eval.py
+
 # What may differ between two commands on one workdir: how a run is watched and spread, not what it computes.
 MAY_CHANGE = (
     "log_steps",
@@ -30,9 +32,9 @@ MAY_CHANGE = (
 
 
 def is_started(workdir: Path) -> bool:
-    """Whether there is something in the folder that another run must not touch: a checkpoint or a model."""
+    """Whether there is something in the folder that another run must not touch: a checkpoint, a model or results."""
     checkpoints = (step.name.isdigit() for step in (workdir / "checkpoints").glob("*"))
-    return any(checkpoints) or model_folder(workdir).exists()
+    return any(checkpoints) or model_folder(workdir).exists() or (workdir / RESULTS_FILE).exists()
 
 
 def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
@@ -53,8 +55,9 @@ def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         if path.exists() and is_started(workdir):
             _check_same(path, recipe)
-        write_whole(path, json.dumps(recipe, indent=2) + "\n")
-        write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in source.class_names))
+        if jax.process_index() == 0:
+            write_whole(path, json.dumps(recipe, indent=2) + "\n")
+            write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in source.class_names))
     except OSError as error:
         raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
 
