@@ -10,6 +10,7 @@ The same command continues an interrupted run.
 import dataclasses
 import functools
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,9 @@ def encoder(recipe: DownstreamRecipe) -> VideoMAEModel | VideoMAEForVideoClassif
     checkpoint = find_encoder(recipe.init_from, recipe.model)
     checkpoint = dataclasses.replace(checkpoint, config=classifier_config(checkpoint, recipe.model))
     cls = VideoMAEForVideoClassification if checkpoint.has("classifier") else VideoMAEModel
-    return cls.from_checkpoint(checkpoint, dtype=dtype)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of decoders that are not used
+        return cls.from_checkpoint(checkpoint, dtype=dtype)
 
 
 def open_sources(recipe: DownstreamRecipe) -> dict[str, VideoSource]:

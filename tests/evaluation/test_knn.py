@@ -110,7 +110,7 @@ def bad(value):
         (dict(train_features=bad(np.inf)), r"train_features\[7\] is inf"),
         (dict(features=np.zeros((2, 6))), r"features must have a direction, but .* features\[0\] is 0.0"),
         (dict(features=np.ones((2, 5))), r"\[bank D\] and \[V D\], got \[50, 6\] and \[2, 5\]"),
-        (dict(train_features=np.ones(50)), r"\[bank D\] and \[V D\], got \[50\] and \[9, 6\]"),
+        (dict(train_features=np.ones(50), features=np.ones(9)), r"\[bank D\] and \[V D\], got \[50\] and \[9\]"),
         (dict(temperature=0.0), "temperature must be positive, got 0.0"),
         (dict(temperature=float("nan")), "temperature must be positive, got nan"),
     ],

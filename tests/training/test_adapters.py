@@ -165,6 +165,12 @@ def test_ranks_that_make_no_sense_are_errors(params, rank):
         add_adapters(params, rank, jax.random.key(0))
 
 
+def test_the_narrowest_matrix_bounds_the_rank(params):
+    params["videomae"]["encoder"]["layer"]["mlp"]["intermediate"]["kernel"] = jnp.zeros((2, 32, 8))
+    with pytest.raises(ValueError, match=f"got 8; {BLOCKS}/mlp/intermediate is 32 x 8: use at most 7"):
+        add_adapters(params, 8, jax.random.key(0))
+
+
 def test_the_largest_rank_is_one_below_the_sides(params):
     adapted = flat(add_adapters(params, 31, jax.random.key(0)))
     assert adapted[f"{BLOCKS}/mlp/output/lora_b"].shape == (2, 31, 32)

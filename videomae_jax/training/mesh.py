@@ -27,7 +27,11 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
     (r"mlp/output/kernel", P(None, "tensor", "fsdp")),
     (r"projection/kernel", P(None, "fsdp")),
     (r"(encoder_to_decoder|head|classifier)/kernel", P("fsdp", None)),
-    (r"lora_[ab]", P()),
+    (r"(attention/qkv|mlp/intermediate)/lora_a", P(None, "fsdp")),
+    (r"attention/qkv/lora_b", P(None, None, None, "tensor")),
+    (r"mlp/intermediate/lora_b", P(None, None, "tensor")),
+    (r"output/lora_a", P(None, "tensor")),
+    (r"output/lora_b", P(None, None, "fsdp")),
     (r"(bias|scale|mask_token|query)", P()),
 )
 

@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 
+from videomae_jax.training.downstream import DownstreamOptim, DownstreamRecipe
 from videomae_jax.training.recipe import Optim, Recipe
 
 EMBEDDINGS, BLOCKS = "videomae/embeddings/", "videomae/encoder/layer/"
@@ -26,7 +27,7 @@ class WarmupCosine:
     total_steps: int
 
     @classmethod
-    def of_recipe(cls, recipe: Recipe, num_videos: int) -> "WarmupCosine":
+    def of_recipe(cls, recipe: Recipe | DownstreamRecipe, num_videos: int) -> "WarmupCosine":
         """Rates for the recipe's batch (V1 run_mae_pretraining.py:193-195) and steps for its epochs.
 
         Views do not count: they multiply the clips of a step and leave the learning rate alone.
@@ -100,7 +101,7 @@ def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformatio
     return _after_clipping(optim.clip_norm, update)
 
 
-def sgd(schedule: optax.Schedule, optim) -> optax.GradientTransformation:
+def sgd(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
     """SGD with momentum `b1`; the decay is part of the gradient, as in PyTorch. Clips the norm as `adamw` does."""
     decay = optax.add_decayed_weights(optim.weight_decay, mask=decays)
     return _after_clipping(optim.clip_norm, optax.chain(decay, optax.sgd(schedule, momentum=optim.b1)))
@@ -110,7 +111,7 @@ def _after_clipping(norm: float | None, update: optax.GradientTransformation) ->
     return update if norm is None else optax.chain(optax.clip_by_global_norm(norm), update)
 
 
-def finetuning_optimizer(schedule: optax.Schedule, optim) -> optax.GradientTransformation:
+def finetuning_optimizer(schedule: optax.Schedule, optim: DownstreamOptim) -> optax.GradientTransformation:
     """The optimizer of a downstream recipe, with a learning rate that falls from layer to layer, see `layer_scales`.
 
     Args:

@@ -32,6 +32,7 @@ MAY_DIFFER = (
     "attention_probs_dropout_prob",
     "drop_path_rate",
     "head_dropout_prob",
+    "attentive_pooling",
     "id2label",
     "problem_type",
     "image_size",
