@@ -3,6 +3,10 @@
 import csv
 import importlib.util
 import json
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -324,3 +328,95 @@ def test_an_empty_class_is_said(clips, encoder, tmp_path, capsys):
 def test_a_short_video_is_said(clips, encoder, tmp_path, capsys):
     run("knn:size=tiny", clips, tmp_path / "run", init_from=encoder, test__segments=10)
     assert "6 of 6 videos have fewer frames than the 10 segments" in capsys.readouterr().out
+
+
+def words(config, clips, workdir, **keys):
+    """The command line of `run`."""
+    paths = {"data.path": clips / "train.csv", "data.val_path": clips / "val.csv"}
+    options = {**SMALL, **paths, **{key.replace("__", "."): value for key, value in keys.items()}}
+    return [
+        *(sys.executable, "eval.py", "--config", f"configs/{config.replace(':', '.py:')}", "--workdir", str(workdir)),
+        *(f"--config.{key}={value}" for key, value in options.items()),
+    ]
+
+
+def test_a_killed_run_goes_on_to_the_same_numbers(clips, encoder, tmp_path):
+    keys = dict(init_from=encoder, total_steps=4, checkpoint_steps=1, eval__steps=2)
+    keys |= dict(optim__ema_decay=0.9, optim__accumulation=2, optim__warmup_epochs=10.0)
+    config = "ucf101_finetune:size=tiny"
+    for name in ("whole", "killed"):
+        run_of = words(config, clips, tmp_path / name, **keys)
+        if name == "killed":
+            process = subprocess.Popen(run_of, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+            next(line for line in process.stdout if line.startswith("step 3/4"))
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            assert not (tmp_path / name / "model").exists()
+        done = subprocess.run(run_of, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    assert "continuing from step" in done.stdout
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    assert "val_top1" in losses(tmp_path / "whole")[1]
+    for folder in ("model", "best"):
+        whole, killed = (tmp_path / name / folder / "model.safetensors" for name in ("whole", "killed"))
+        assert whole.read_bytes() == killed.read_bytes()
+    results = [(tmp_path / name / "results.json").read_text() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+
+
+PROCESS = """
+import sys
+from pathlib import Path
+import jax
+port, index, processes, devices = map(int, sys.argv[1:5])
+jax.config.update("jax_platforms", "cpu")
+jax.config.update("jax_num_cpu_devices", devices)
+if processes > 1:
+    jax.distributed.initialize(f"127.0.0.1:{port}", processes, index)
+sys.path.insert(0, "tests")
+from test_eval import run
+clips, model, workdir, batch_size = (*map(Path, sys.argv[5:8]), int(sys.argv[8]))
+views = dict(test__segments=2, test__crops=3, test__batch_size=batch_size)
+run("ucf101_finetune:size=tiny", clips, workdir, mode="test", init_from=model, **views)
+"""
+
+
+def test_the_same_result_on_any_devices_processes_and_batches(clips, encoder, tmp_path):
+    keys = dict(init_from=encoder, augment__randaugment=None, total_steps=8, optim__base_lr=0.05)
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "run", **keys)
+    (tmp_path / "broken.mp4").write_text("no video")
+    rows = [[clips / f"{index}.mp4", CLASSES[index % 2]] for index in range(10)]
+    (tmp_path / "test").mkdir()
+    write_manifest(tmp_path / "test" / "train.csv", rows)
+    write_manifest(tmp_path / "test" / "val.csv", [*rows, [tmp_path / "broken.mp4", "dark"]])
+
+    def tested(name, *, processes=1, devices=1, batch_size):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        arguments = (processes, devices, tmp_path / "test", tmp_path / "run", tmp_path / name, batch_size)
+        running = [
+            subprocess.Popen(
+                [sys.executable, "-c", PROCESS, *map(str, (port, index, *arguments))],
+                **dict(cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True),
+            )
+            for index in range(processes)
+        ]
+        for process in running:
+            said, _ = process.communicate(timeout=300)
+            assert process.returncode == 0, said
+        rows = list(csv.DictReader((tmp_path / name / "predictions.csv").open()))
+        return json.loads((tmp_path / name / "results.json").read_text()), rows
+
+    wanted, videos = tested("one", batch_size=4)
+    assert (wanted["num_videos"], wanted["num_broken"], len(videos)) == (11, 1, 11)
+    for name, how in (
+        ("eight devices", dict(devices=8, batch_size=8)),
+        ("two processes", dict(processes=2, devices=2, batch_size=4)),
+        ("large batch", dict(batch_size=32)),
+    ):
+        results, rows = tested(name, **how)
+        for score in ("top1", "mean_class_accuracy", "num_videos", "num_broken"):
+            assert results[score] == wanted[score], (name, score)
+        assert results["loss"] == pytest.approx(wanted["loss"], abs=1e-5)
+        assert [(row["path"], row["predicted"]) for row in rows] == [(row["path"], row["predicted"]) for row in videos]
