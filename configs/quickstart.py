@@ -1,6 +1,7 @@
 """Pre-training in minutes, on two CPU cores, without data: photographs seen through camera moves.
 
     python train.py --config configs/quickstart.py
+    python train.py --config configs/quickstart.py:goal=moves --workdir runs/quickstart_moves
 
 What is other than in the published recipe, so that something emerges in minutes:
 

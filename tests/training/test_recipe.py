@@ -114,3 +114,29 @@ def test_recipes_are_the_published_ones(name, options):
 def test_only_the_papers_k400_recipe_mirrors_clips():
     flips = {key: load(*key).data.flip for key in PUBLISHED}
     assert [key for key, flip in flips.items() if flip] == [("k400_pretrain", "recipe=paper")]
+
+
+# V2's: epochs, warm-up, clips a step, learning rate, clipped norm, size of the model.
+PUBLISHED_V2 = {
+    "base": (200, 20, 1024, 4e-3, None, "base"),
+    "large": (300, 30, 1536, 6e-3, None, "large_v2"),
+    "huge": (300, 30, 2048, 8e-3, None, "huge_v2"),
+    "giant": (300, 30, 2048, 4.8e-3, 0.02, "giant"),
+}
+
+
+@pytest.mark.parametrize("size", PUBLISHED_V2)
+def test_v2_recipes_are_the_published_ones(size):
+    from videomae_jax import VideoMAEConfig
+
+    recipe = Recipe.from_config(load("k400_pretrain", f"recipe=v2,size={size}"))
+    assert PUBLISHED_V2[size] == (
+        recipe.total_epochs,
+        recipe.optim.warmup_epochs,
+        recipe.data.batch_size,
+        pytest.approx(recipe.optim.base_lr * recipe.data.batch_size / 256),
+        recipe.optim.clip_norm,
+        recipe.model["size"],
+    )
+    assert (recipe.mask.decoder_kind, recipe.mask.decoder_ratio, recipe.data.views) == ("running_cell", 0.5, 4)
+    assert VideoMAEConfig.from_size(**recipe.model).decoder_num_hidden_layers == 4
