@@ -2,11 +2,20 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test test-full lint
+.PHONY: demo demo-eval test test-full lint
 
 # Pre-trains on built-in videos and shows what came out: minutes on two CPU cores.
 demo: .venv/installed
 	$(BIN)/python train.py --config configs/quickstart.py
+
+# Pre-trains on built-in videos, fine-tunes from that and from nothing, and shows both accuracies: ten minutes at most.
+demo-eval: .venv/installed
+	$(BIN)/python train.py --config configs/quickstart.py:goal=moves --workdir runs/quickstart_moves
+	$(BIN)/python eval.py --config configs/quickstart_finetune.py --config.init_from=runs/quickstart_moves \
+		--workdir runs/quickstart_finetune
+	$(BIN)/python eval.py --config configs/quickstart_finetune.py --config.init_from=scratch \
+		--workdir runs/quickstart_scratch
+	$(BIN)/python -m videomae_jax.evaluation.compare runs/quickstart_finetune runs/quickstart_scratch
 
 # What CI runs.
 test: .venv/installed-test lint

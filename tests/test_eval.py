@@ -99,7 +99,11 @@ def params_of(folder):
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs_two_steps_and_a_test(config, clips, encoder, tmp_path):
-    results = run(f"{config}:size=tiny", clips, tmp_path, init_from=encoder)
+    sized = config if config == "quickstart_finetune" else f"{config}:size=tiny"
+    keys = dict(init_from=encoder)
+    if config == "quickstart_finetune":
+        keys = dict(init_from="scratch", eval__steps=2)
+    results = run(sized, clips, tmp_path, **keys)
     assert (results["num_videos"], results["top5"]) == (6, None)
     assert 0 <= results["top1"] <= 100
     if config == "knn":
