@@ -5,7 +5,7 @@ import json
 import platform
 from importlib.metadata import version
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Row(NamedTuple):
@@ -14,7 +14,14 @@ class Row(NamedTuple):
     unit: str
 
 
-def write_report(out: Path | None, device: str, packages: list[str], rows: list[Row], ratios: dict[str, float]) -> None:
+def write_report(
+    out: Path | None,
+    device: str,
+    packages: list[str],
+    rows: list[Row],
+    ratios: dict[str, float],
+    others: dict[str, Any] | None = None,
+) -> None:
     """Prints the rows and ratios and writes them.
 
     Args:
@@ -22,13 +29,14 @@ def write_report(out: Path | None, device: str, packages: list[str], rows: list[
       device: what it ran on.
       packages: those whose versions matter.
       rows: what was measured.
-      ratios: larger is better for us.
+      ratios: or differences; larger is better for us.
+      others: what else goes into the file.
     """
     width = max(len(name) for name in (*ratios, *(row.name for row in rows)))
     for row in rows:
         print(f"{row.name:{width}}  {row.value:10.2f} {row.unit}")
     for name, ratio in ratios.items():
-        print(f"{name:{width}}  {ratio:10.2f} x")
+        print(f"{name:{width}}  {ratio:10.2f}")
     if out is None:
         return
     report = {
@@ -37,6 +45,7 @@ def write_report(out: Path | None, device: str, packages: list[str], rows: list[
         "date": datetime.date.today().isoformat(),
         "rows": [row._asdict() for row in rows],
         "ratios": ratios,
+        **(others or {}),
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n")
