@@ -1,0 +1,64 @@
+"""The benchmark of what pre-training is worth on small data."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from videomae_jax.config import VideoMAEConfig
+from videomae_jax.model.masking import Masking
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def benchmark():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "benchmarks")
+        spec = importlib.util.spec_from_file_location("small_data", ROOT / "benchmarks" / "small_data.py")
+        module = sys.modules["small_data"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+
+
+@pytest.mark.parametrize(("size", "published"), [("small", 57), ("base", 180), ("large", 597), ("huge", 1192)])
+def test_operations_of_a_view_are_those_that_the_paper_counts(benchmark, size, published):
+    config = VideoMAEConfig.from_size(size)
+    assert benchmark.operations(config, config.num_patches, 0) / 1e9 == pytest.approx(published, rel=0.01)
+
+
+def test_operations_of_pretraining_are_those_of_the_visible_and_the_decoded(benchmark):
+    # Patch embedding 0.4, encoder 28, decoder 37, its head 1.7 GFLOP, two to a multiplication.
+    assert 2 * benchmark.operations(VideoMAEConfig.from_size("base"), 160, 1408) / 1e9 == pytest.approx(67, abs=1)
+
+
+def test_the_masks_that_are_compared_hide_the_same_share(benchmark):
+    for variant in benchmark.ABLATIONS["masks"]:
+        mask = Masking(variant.kind, variant.ratio, "none", 0.0, (8, 4, 4)).encoder
+        assert mask.effective_ratio == 0.875
+
+
+@pytest.mark.full
+def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, tmp_path):
+    out = tmp_path / "report.json"
+    words = ["--out", out, "--work", tmp_path / "runs", "--seeds", 2, "--pretraining-steps", 2, "--finetuning-steps", 4]
+    command = [sys.executable, "benchmarks/small_data.py", *map(str, words), "--ablations", "positions"]
+    for _ in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(out.read_text())
+    values = {row["name"]: row["value"] for row in report["rows"]}
+    assert report["ratios"] == {
+        f"pretrained_minus_{name}": values["pretrained_top1"] - values[f"{name}_top1"]
+        for name in ("scratch", "scratch_same_compute")
+    }
+    assert values["tube_0.9_sincos_3d_top1"] == values["pretrained_top1"]
+    assert {"tube_0.9_sincos_1d_top1", "tube_0.9_sincos_1d_top1_std"} <= values.keys()
+    assert report["curves"]["scratch"]["steps"] == [1, 2, 3, 4]
+    assert values["scratch_same_compute_steps"] > 4
+    assert out.with_suffix(".png").stat().st_size > 10_000
+    # The second command found every run finished.
+    assert "is finished" in (tmp_path / "runs" / "scratch_4_seed1.log").read_text()
