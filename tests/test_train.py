@@ -272,3 +272,15 @@ def test_kinetics_without_kinetics_says_what_to_do(tmp_path):
     assert "data path 'data/k400/train.csv' does not exist" in message
     assert "--config.data.path=PATH" in message
     assert "python train.py --config configs/quickstart.py" in message
+
+
+def test_neighbours_vote_during_pretraining(videos, tmp_path):
+    train("quickstart.py", tmp_path, data__path=videos, data__val_path=videos, total_steps=1, eval__knn_videos=6)
+    share = read_metrics(tmp_path)[-1]["val_knn_top1"] / 100
+    assert 0 <= share <= 1
+    assert share * 6 == pytest.approx(round(share * 6))  # of six videos
+
+
+def test_neighbours_without_validation_videos_are_an_error(videos, tmp_path):
+    message = fail("quickstart.py", tmp_path, data__path=videos, data__val_path="", eval__knn_videos=6)
+    assert "config.eval.knn_videos=6: neighbours vote for the classes of data.val_path" in message
