@@ -16,16 +16,17 @@ from ml_collections import ConfigDict
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.clips import MultiViewClips, PretrainingClips
-from videomae_jax.data.sources import VideoSource, open_source
+from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
 from videomae_jax.evaluation.features import pooled_features
-from videomae_jax.evaluation.knn import NEIGHBOURS, TEMPERATURE, vote
+from videomae_jax.evaluation.knn import vote, voters
 from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.evaluation.reconstruction import Reconstruction
 from videomae_jax.evaluation.scores import classification_scores
 from videomae_jax.model.masking import Masking
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
+from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE
 from videomae_jax.training.loop import picture_file, train
 from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, compute_dtype, make_mesh
 from videomae_jax.training.metrics import read_metrics
@@ -33,6 +34,7 @@ from videomae_jax.training.optimizer import WarmupCosine, adamw
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining
+from videomae_jax.training.video_sets import check_labels, open_video_set
 from videomae_jax.training.workdir import claim, is_started, model_folder
 
 
@@ -72,7 +74,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
         recipe.eval.knn_videos,
     )
 
-    def evaluate(params, at_end: bool):
+    def evaluate(step: int, params, at_end: bool):
         numbers, pictures = {}, {}
         watched = "val" if "val" in sources else "train"
         for name in sources if at_end else [watched]:
@@ -83,7 +85,10 @@ def main(config: ConfigDict, workdir: Path) -> None:
                 continue
             numbers |= {f"{name}_{key}": value for key, value in values.items()}
         if recipe.eval.knn_videos:
-            numbers["val_knn_top1"] = knn_top1(recipe, features, params, sources)
+            try:
+                numbers["val_knn_top1"] = knn_top1(features, params, sources)
+            except VideoReadError as error:
+                print(f"warning: {error}", flush=True)
         return numbers, pictures
 
     clips = PretrainingClips(task.config.num_frames, recipe.data.stride, recipe.data.views, task.config.clip_size[1:])
@@ -119,32 +124,29 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
     Raises:
       ValueError: one is not there or cannot be understood; it says which key to set, and how to do without.
     """
-    sources = {}
-    for name, key in (("train", "path"), ("val", "val_path"), ("test", "test_path")):
-        path = getattr(recipe.data, key)
-        if not path and name != "train":
-            continue
-        try:
+    hint = "To try without any: python train.py --config configs/quickstart.py"
+    sources = {"train": open_video_set("path", recipe.data.path, hint=hint)}
+    for name, key in (("val", "val_path"), ("test", "test_path")):
+        if path := getattr(recipe.data, key):
             votes = recipe.eval.knn_videos and name == "val"
-            sources[name] = open_source(path, sources["train"].class_names if votes else None)
-        except (ValueError, OSError) as error:
+            classes = sources["train"].class_names if votes else None
+            sources[name] = open_video_set(key, path, classes, hint=hint)
+    if recipe.eval.knn_videos:
+        if "val" not in sources or not sources["train"].class_names:
             raise ValueError(
-                f"config.data.{key}: {error}.\nPoint it to your videos with --config.data.{key}=PATH. "
-                "To try without any: python train.py --config configs/quickstart.py"
-            ) from error
-    if recipe.eval.knn_videos and ("val" not in sources or not sources["train"].class_names):
-        raise ValueError(
-            f"config.eval.knn_videos={recipe.eval.knn_videos}: neighbours vote for the classes of data.val_path, and "
-            "know those of data.path; give both with labels, or leave it empty."
-        )
+                f"config.eval.knn_videos={recipe.eval.knn_videos}: neighbours vote for the classes of data.val_path, "
+                "and know those of data.path; give both with labels, or leave it empty."
+            )
+        check_labels("val_path", sources["val"])
     return sources
 
 
-def knn_top1(recipe: Recipe, features: MultiView, params: PyTree, sources: dict[str, VideoSource]) -> float:
+def knn_top1(features: MultiView, params: PyTree, sources: dict[str, VideoSource]) -> float:
     """Percent of the validation videos whose class the nearest of the training videos know."""
     bank, videos = (features.measure(params, sources[name]) for name in ("train", "val"))
     classes = sources["train"].class_names
-    votes = vote(bank, videos, len(classes), neighbours=min(NEIGHBOURS, len(bank.paths)), temperature=TEMPERATURE)
+    neighbours = min(NEIGHBOURS, voters(bank))
+    votes = vote(bank, videos, len(classes), neighbours=neighbours, temperature=TEMPERATURE)
     return classification_scores(votes, classes, skip_broken=True)["top1"]
 
 

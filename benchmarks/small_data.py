@@ -145,6 +145,13 @@ def operations(config: VideoMAEConfig, visible: int, decoded: int) -> int:
     return encoder + decoder + stack(tokens, width, config.decoder_intermediate_size, config.decoder_num_hidden_layers)
 
 
+def hidden_share(pretraining: Path) -> float:
+    """What a run's mask really hides: a whole number of places."""
+    recipe = json.loads((pretraining / "recipe.json").read_text())
+    grid = VideoMAEConfig.from_size(**recipe["model"]).grid
+    return Masking(**recipe["mask"], grid=grid).encoder.effective_ratio
+
+
 def same_compute_steps(experiment: Experiment, pretraining: Path, finetuning: Path) -> int:
     """Fine-tuning steps that take as many operations as a run's pre-training and fine-tuning."""
     recipes = [json.loads((workdir / "recipe.json").read_text()) for workdir in (pretraining, finetuning)]
@@ -173,6 +180,8 @@ def measure(experiment: Experiment, seeds: range, groups: list[str]) -> tuple[li
         values = [top1(workdir) for workdir in workdirs]
         rows.append(Row(f"{name}_top1", float(np.mean(values)), "%"))
         rows.append(Row(f"{name}_top1_std", float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "points"))
+    for variant in {variant: None for group in groups for variant in ABLATIONS[group]}:
+        rows.append(Row(f"{variant.name}_hidden", 100 * hidden_share(experiment.pretrained(variant, seeds[0])), "%"))
     means = {row.name: row.value for row in rows}
     differences = {
         "pretrained_minus_scratch": means["pretrained_top1"] - means["scratch_top1"],

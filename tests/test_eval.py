@@ -1,6 +1,7 @@
 """eval.py as a user runs it, on video files: in this process for speed, in others where a process is what is tested."""
 
 import csv
+import dataclasses
 import importlib.util
 import json
 import signal
@@ -10,6 +11,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
@@ -17,8 +19,18 @@ from scipy import stats
 
 import eval as eval_command
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae_jax.data.clips import FinetuningClips, MultiViewClips
+from videomae_jax.data.randaugment import GEOMETRIC, OPERATIONS, RandAugment
 from videomae_jax.data.video import write_video
+from videomae_jax.evaluation.multiview import videos_at_a_time, views_of
+from videomae_jax.training.downstream import DownstreamRecipe
+from videomae_jax.training.finetuning import Finetuning
+from videomae_jax.training.init_from import find_encoder
+from videomae_jax.training.mesh import make_mesh
 from videomae_jax.training.metrics import read_metrics
+from videomae_jax.training.mixing import Mixing
+from videomae_jax.training.optimizer import finetuning_optimizer
+from videomae_jax.training.state import Trainer
 
 ROOT = Path(__file__).parents[1]
 PROBES = ["attentive_probe", "knn", "linear_probe"]
@@ -284,19 +296,21 @@ def test_a_linear_probe_guesses_labels_that_say_nothing(encoder, tmp_path):
         ),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", optim__optimizer="sgd"), "config.optim.b2 is AdamW's"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", optim__adapter_rank=4), "adapters of random weights"),
+        ("ucf101_finetune:size=tiny", dict(init_from="ENCODER", optim__adapter_rank=500), "rank of adapters"),
+        ("ucf101_finetune:size=tiny", dict(init_from="ENCODER", optim__freeze="blocks"), "matches no parameter"),
         ("linear_probe:size=tiny", dict(init_from="ENCODER", optim__freeze="x"), "leaves the encoder as it is"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", augment__mixup=-1.0), "mixup must be a positive alpha"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", augment__randaugment="rand"), "expected a name like"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", model__image_size=(17, 16)), "image height 17"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", problem_type="regression"), "no classes to mix"),
-        ("knn:size=tiny", dict(init_from="ENCODER", knn__neighbours=15), "neighbours must be from 1 to 14"),
+        ("knn:size=tiny", dict(init_from="ENCODER", knn__neighbours=15), "neighbours=15 are more than the 14 videos"),
     ],
 )
 def test_bad_input_is_one_clear_error_before_the_first_step(config, keys, wanted, clips, encoder, tmp_path):
     keys = {key: str(encoder) if value == "ENCODER" else value for key, value in keys.items()}
     with pytest.raises(ValueError, match=wanted):
         run(config, clips, tmp_path / "run", **keys)
-    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    assert not (tmp_path / "run" / "recipe.json").exists()
 
 
 def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
@@ -320,8 +334,9 @@ def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
         data__val_path=videos,
     )
     write_manifest(wrong, [[clips / "0.mp4"], [clips / "1.mp4"]], header=("path",))
-    fails("classes; a classifier needs at least two", data__path=wrong, data__val_path=wrong)
-    fails("has a label to compare with", data__val_path=wrong)
+    fails("classes; a classifier needs at least two", data__path=wrong, data__val_path="")
+    fails("none of the 2 videos of .* has a label", data__val_path=wrong)
+    fails("none of the 2 videos of .* has a label", **trained)
     # Numbers of classes are what the original's lists have.
     write_manifest(wrong, [[clips / f"{index}.mp4", index % 2] for index in range(4)])
     named = run("ucf101_finetune:size=tiny", clips, tmp_path / "numbers", **keys | trained)
@@ -432,3 +447,135 @@ def test_the_same_result_on_any_devices_processes_and_batches(clips, encoder, tm
             assert results[score] == wanted[score], (name, score)
         assert results["loss"] == pytest.approx(wanted["loss"], abs=1e-5)
         assert [(row["path"], row["predicted"]) for row in rows] == [(row["path"], row["predicted"]) for row in videos]
+
+
+def test_every_key_of_a_recipe_arrives(clips, tmp_path):
+    """What is built of a recipe whose every value is unlike the default."""
+    keys = {
+        "augment.crop": "multi_scale",
+        "augment.flip": True,
+        "augment.randaugment": "rand-m3-n1-inc1",
+        "augment.geometric": False,
+        "augment.erasing": 0.3,
+        "augment.mixup": 0.4,
+        "augment.cutmix": 0.6,
+        "augment.mix_probability": 0.7,
+        "augment.mix_switch": 0.2,
+        "augment.label_smoothing": 0.05,
+        "data.views": 3,
+        "data.stride": 6,
+        "optim.freeze": "embeddings",
+        "seed": 11,
+        "compute_dtype": "bfloat16",
+        "test.batch_size": 9,
+        "model.drop_path_rate": 0.15,
+        "model.head_dropout_prob": 0.35,
+    }
+    values = {key.replace(".", "__"): value for key, value in keys.items()}
+    recipe = DownstreamRecipe.from_config(recipe_of("ucf101_finetune:size=tiny", clips, init_from="scratch", **values))
+    config = eval_command.trained_config(recipe, None, ("a", "b", "c"))
+    assert (config.drop_path_rate, config.head_dropout_prob, config.num_labels) == (0.15, 0.35, 3)
+    assert (config.use_mean_pooling, config.attentive_pooling, config.clip_size) == (True, False, (4, 16, 16))
+    assert Finetuning.of_recipe(recipe, config) == Finetuning(
+        config,
+        flip=True,
+        erasing=0.3,
+        mixing=Mixing(mixup=0.4, cutmix=0.6, probability=0.7, switch=0.2),
+        label_smoothing=0.05,
+        frozen="embeddings",
+        adapter_rank=None,
+        seed=11,
+        dtype=jnp.dtype("bfloat16"),
+    )
+    made = eval_command.training_clips(recipe, config)
+    colours = tuple(name for name in OPERATIONS if name not in GEOMETRIC)
+    distort = RandAugment(3.0, 1, 0.0, operations=colours)
+    assert made == FinetuningClips(4, 6, 3, (16, 16), distort, "multi_scale")
+    assert views_of(recipe, config, 7, 2) == MultiViewClips(4, 6, 7, 2, (16, 16))
+    assert videos_at_a_time(recipe, make_mesh(data=-1, fsdp=1, tensor=1)) == 16  # on eight devices
+
+
+def test_training_is_by_the_recipes_optimizer_and_validation_by_its_videos(clips, encoder, tmp_path, monkeypatch):
+    trained = {}
+
+    def trainer(*fields):
+        made = Trainer(*fields)
+        trained.update(accumulation=made.accumulation, ema_decay=made.ema_decay)
+        return made
+
+    def optimizer(schedule, optim):
+        trained.update(optim=optim, rate=float(schedule(0)))
+        return finetuning_optimizer(schedule, optim)
+
+    monkeypatch.setattr(eval_command, "Trainer", trainer)
+    monkeypatch.setattr(eval_command, "finetuning_optimizer", optimizer)
+    keys = dict(optim__accumulation=2, optim__ema_decay=0.5, optim__layer_decay=0.6, mesh__data=4, mesh__fsdp=2)
+    keys |= dict(data__batch_size=16, eval__videos=4, optim__warmup_epochs=0.0)
+    run("ucf101_finetune:size=tiny", clips, tmp_path, init_from=encoder, augment__randaugment=None, **keys)
+    assert (trained["accumulation"], trained["ema_decay"], trained["optim"].layer_decay) == (2, 0.5, 0.6)
+    assert trained["rate"] == pytest.approx(5e-4 * 16 / 256)
+    assert read_metrics(tmp_path)[-1]["val_num_videos"] == 4
+
+
+def test_what_a_checkpoint_brings_is_kept_where_it_fits(clips, encoder, tmp_path, capsys):
+    def loaded(config, checkpoint, **keys):
+        recipe = DownstreamRecipe.from_config(recipe_of(config, clips, init_from=checkpoint, **keys))
+        opened = find_encoder(recipe)
+        config = eval_command.trained_config(recipe, opened, CLASSES)
+        return nnx.to_pure_dict(nnx.split(Finetuning.of_recipe(recipe, config).load(opened))[1])
+
+    saved = VideoMAEConfig.from_size("tiny", image_size=16, num_frames=4, use_mean_pooling=True)
+    saved = dataclasses.replace(saved, id2label=dict(enumerate(CLASSES)))
+    models = {"same": saved, "other": dataclasses.replace(saved, id2label=dict(enumerate("xyz")))}
+    for name, config in models.items():
+        model = VideoMAEForVideoClassification(config, rngs=nnx.Rngs(5))
+        model.fc_norm.scale[...] += 1
+        model.save_pretrained(tmp_path / name)
+        models[name] = nnx.to_pure_dict(nnx.split(model)[1])
+    same = loaded("ucf101_finetune:size=tiny", tmp_path / "same")
+    jax.tree.map(np.testing.assert_array_equal, same, models["same"])
+    assert "classifier" not in capsys.readouterr().out
+    other = loaded("ucf101_finetune:size=tiny", tmp_path / "other")
+    np.testing.assert_array_equal(other["fc_norm"]["scale"], models["other"]["fc_norm"]["scale"])
+    assert other["classifier"]["kernel"].shape == (128, 2)
+    assert "a new one is trained" in capsys.readouterr().out
+    probe = loaded("linear_probe:size=tiny", tmp_path / "same")
+    np.testing.assert_array_equal(probe["fc_norm"]["scale"], 1)
+    assert np.abs(probe["classifier"]["kernel"] - models["same"]["classifier"]["kernel"]).max() > 0
+
+
+def test_models_whose_classes_have_no_names(clips, tmp_path, capsys):
+    config = VideoMAEConfig.from_size("tiny", image_size=16, num_frames=4, use_mean_pooling=True, num_labels=4)
+    VideoMAEForVideoClassification(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "four")
+    VideoMAEForVideoClassification(config.adapt(num_labels=2), rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "two")
+    write_manifest(tmp_path / "numbers.csv", [[clips / f"{index}.mp4", index % 3] for index in range(6)])
+    keys = dict(mode="test", test__segments=1, test__crops=1)
+    results = run(
+        "ucf101_finetune:size=tiny",
+        clips,
+        tmp_path / "a",
+        **keys | dict(init_from=tmp_path / "four", data__val_path=tmp_path / "numbers.csv"),
+    )
+    assert results["num_videos"] == 6
+    with pytest.raises(ValueError, match="names 2 classes, and init_from=.*four has 4 without names"):
+        run("ucf101_finetune:size=tiny", clips, tmp_path / "b", **keys | dict(init_from=tmp_path / "four"))
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "c", **keys | dict(init_from=tmp_path / "two"))
+    assert "taken to be the data's" in capsys.readouterr().out
+
+
+def test_a_test_is_of_the_models_own_problem_and_says_where_frames_differ(clips, encoder, tmp_path, capsys):
+    keys = dict(augment__randaugment=None)
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=encoder, **keys)
+    tested = dict(mode="test", init_from=tmp_path / "run")
+    with pytest.raises(ValueError, match="was trained for single_label_classification: set problem_type"):
+        run("ucf101_finetune:size=tiny", clips, tmp_path / "a", **tested, problem_type="multi_label_classification")
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "a", **tested, data__stride=2)
+    assert "trained on frames 1 apart, and is tested on frames 2 apart" in capsys.readouterr().out
+    # The same command with other weights is another test.
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    other = tmp_path / "other"
+    run("ucf101_finetune:size=tiny", clips, other, init_from=encoder, **keys, seed=1)
+    weights.write_bytes((other / "model" / "model.safetensors").read_bytes())
+    capsys.readouterr()
+    run("ucf101_finetune:size=tiny", clips, tmp_path / "a", **tested, data__stride=2)
+    assert "the test is done" not in capsys.readouterr().out

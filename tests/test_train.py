@@ -281,6 +281,18 @@ def test_neighbours_vote_during_pretraining(videos, tmp_path):
     assert share * 6 == pytest.approx(round(share * 6))  # of six videos
 
 
+def test_a_broken_video_does_not_vote_and_costs_no_run(videos, tmp_path):
+    shutil.copytree(videos, tmp_path / "videos")
+    next((tmp_path / "videos" / "left").iterdir()).write_text("no video")
+    keys = dict(data__path=tmp_path / "videos" / "train.csv", data__max_broken_share=0.5, eval__knn_videos=8)
+    train("quickstart.py", tmp_path / "run", data__val_path=videos, total_steps=1, **keys)
+    assert "val_knn_top1" in read_metrics(tmp_path / "run")[-1]
+    lines = ["path", *(str(path) for path in files(videos))]
+    (tmp_path / "unlabelled.csv").write_text("\n".join(lines))
+    message = fail("quickstart.py", tmp_path / "other", **keys, data__val_path=tmp_path / "unlabelled.csv")
+    assert "data.val_path: none of the 8 videos" in message
+
+
 def test_neighbours_without_validation_videos_are_an_error(videos, tmp_path):
     message = fail("quickstart.py", tmp_path, data__path=videos, data__val_path="", eval__knn_videos=6)
     assert "config.eval.knn_videos=6: neighbours vote for the classes of data.val_path" in message

@@ -49,6 +49,11 @@ def labels_of(num_labels: int | None, id2label: Mapping | None, label2id: Mappin
     return Labels(id2label)
 
 
+def is_unnamed(id2label: Mapping[int, str]) -> bool:
+    """Whether classes have no names but those that were made of their numbers."""
+    return all(label == f"LABEL_{number}" for number, label in id2label.items())
+
+
 def inverse(id2label: Mapping[int, str]) -> dict[str, int]:
     """The number of each class."""
     return {label: number for number, label in id2label.items()}

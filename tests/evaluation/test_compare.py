@@ -9,7 +9,8 @@ from videomae_jax.evaluation.compare import compare
 
 def run_in(folder, results, init_from="scratch", steps=0):
     folder.mkdir()
-    (folder / "results.json").write_text(json.dumps(results))
+    settings = {"videos": "val.csv, 0123", "segments": 2, "crops": 3}
+    (folder / "results.json").write_text(json.dumps(results | {"settings": settings}))
     (folder / "recipe.json").write_text(json.dumps({"init_from": init_from}))
     if steps:
         (folder / "metrics.jsonl").write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, steps)))
@@ -20,9 +21,9 @@ def test_runs_side_by_side_with_the_scores_that_any_has(tmp_path):
     first = run_in(tmp_path / "a", {"top1": 61.234, "top5": None, "num_videos": 7}, "runs/pre", steps=30)
     second = run_in(tmp_path / "b", {"top1": 9.5, "top5": 50.0, "num_videos": 7})
     assert compare([first, second]) == [
-        ["run", "init_from", "steps", "top1", "top5", "num_videos"],
-        [str(first), "runs/pre", "30", "61.23", "-", "7"],
-        [str(second), "scratch", "0", "9.50", "50.00", "7"],
+        ["run", "init_from", "steps", "tested on", "top1", "top5", "num_videos"],
+        [str(first), "runs/pre", "30", "val.csv, 0123, 2 x 3 views", "61.23", "-", "7"],
+        [str(second), "scratch", "0", "val.csv, 0123, 2 x 3 views", "9.50", "50.00", "7"],
     ]
 
 
@@ -36,8 +37,8 @@ def test_the_command_prints_a_table(tmp_path):
     command = [sys.executable, "-m", "videomae_jax.evaluation.compare"]
     done = subprocess.run([*command, folder], capture_output=True, text=True, check=True)
     header, row = done.stdout.splitlines()
-    assert header.split() == ["run", "init_from", "steps", "map", "num_videos"]
-    assert row.split() == [str(folder), "scratch", "0", "12.00", "3"]
+    assert header.split() == ["run", "init_from", "steps", "tested", "on", "map", "num_videos"]
+    assert row.split() == [str(folder), "scratch", "0", *"val.csv, 0123, 2 x 3 views".split(), "12.00", "3"]
     failed = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert failed.returncode == 2
     assert "has no results.json" in failed.stderr

@@ -31,6 +31,12 @@ PUBLISHED = {
     ("k400_finetune", "size=large,recipe=v2"): (35, 192, 2, 1.5e-3, 1e-6, 0.75, 0.2, 0, 0.05, 4, (5, 3)),
     ("k400_finetune", "size=huge,recipe=v2"): (40, 128, 2, 5e-4, 1e-6, 0.8, 0.2, 0.5, 0.05, 4, (5, 3)),
     ("k400_finetune", "size=giant,recipe=v2"): (30, 192, 2, 7.5e-4, 1e-6, 0.9, 0.2, 0, 0.1, 4, (5, 3)),
+    ("k400_finetune", "size=base,recipe=paper"): (75, 512, 2, 2e-3, 1e-6, 0.75, 0.1, 0, 0.05, 4, (5, 3)),
+    ("k400_finetune", "size=huge,recipe=paper"): (50, 512, 2, 2e-3, 1e-6, 0.75, 0.2, 0.5, 0.05, 4, (5, 3)),
+    ("k400_finetune", "size=giant,recipe=v2_k710"): (3, 96, 2, 3.75e-6, 1e-6, 0.9, 0.25, 0, 0.1, 4, (5, 3)),
+    ("ssv2_finetune", "size=small,recipe=paper"): (40, 512, 2, 2e-3, 1e-6, 0.7, 0.1, 0, 0.05, None, (2, 3)),
+    ("ssv2_finetune", "size=base,recipe=paper"): (40, 512, 2, 1e-3, 1e-6, 0.75, 0.1, 0, 0.05, None, (2, 3)),
+    ("ssv2_finetune", "size=large,recipe=v2"): (20, 192, 2, 3.75e-4, 1e-6, 0.75, 0.2, 0, 0.05, None, (2, 3)),
     ("ssv2_finetune", "size=small"): (40, 384, 2, 1.5e-3, 1e-6, 0.7, 0.1, 0, 0.05, None, (2, 3)),
     ("ssv2_finetune", "size=base"): (30, 384, 2, 7.5e-4, 1e-6, 0.75, 0.1, 0, 0.05, None, (2, 3)),
     ("ssv2_finetune", "size=large,recipe=paper"): (30, 512, 2, 1e-3, 1e-6, 0.75, 0.2, 0.5, 0.05, None, (2, 3)),
@@ -40,7 +46,7 @@ PUBLISHED = {
     ("ucf101_finetune", ""): (100, 128, 2, 2.5e-4, 1e-5, 0.7, 0.2, 0.5, 0.05, 4, (5, 3)),
     ("ucf101_finetune", "recipe=v2,size=giant"): (50, 24, 2, 9.375e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, 4, (5, 3)),
     ("hmdb51_finetune", ""): (50, 128, 2, 5e-4, 1e-6, 0.7, 0.2, 0.5, 0.05, 2, (10, 3)),
-    ("hmdb51_finetune", "recipe=v2,size=giant"): (15, 24, 2, 4.6875e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, 2, (10, 3)),
+    ("hmdb51_finetune", "recipe=v2,size=giant"): (15, 24, 2, 4.6875e-5, 1e-6, 0.9, 0.35, 0.5, 0.05, 2, (5, 3)),
 }
 
 
@@ -62,12 +68,13 @@ def test_recipes_are_the_published_ones(name, options):
         (recipe.test.segments, recipe.test.crops),
     )
     assert (recipe.mode, optim.optimizer, optim.b1, optim.b2) == ("finetune", "adamw", 0.9, 0.999)
-    assert (optim.warmup_epochs, optim.clip_norm, optim.ema_decay) == (5, None, None)
+    assert (optim.warmup_epochs, optim.clip_norm) == (1 if "k710" in options else 5, None)
     augment = recipe.augment
     assert (augment.crop, augment.flip, augment.erasing) == ("resized", not name.startswith("ssv2"), 0.25)
     assert (augment.mixup, augment.cutmix, augment.mix_probability, augment.mix_switch) == (0.8, 1.0, 1.0, 0.5)
     assert augment.label_smoothing == 0.1
-    wanted = RandAugment(9.0, 2, 0.5) if "paper" in options else RandAugment(7.0, 4, 0.5)
+    from_paper = "paper" in options or (name, options) == ("hmdb51_finetune", "")
+    wanted = RandAugment(9.0, 2, 0.5) if from_paper else RandAugment(7.0, 4, 0.5)
     assert RandAugment.from_name(augment.randaugment) == wanted
 
 
@@ -80,6 +87,11 @@ def test_the_linear_probe_is_the_papers():
     augment = recipe.augment
     assert (augment.crop, augment.randaugment, augment.erasing) == ("multi_scale", None, 0)
     assert (augment.mixup, augment.cutmix, augment.label_smoothing) == (0, 0, 0)
+
+
+@pytest.mark.parametrize("config", ["linear_probe", "attentive_probe", "knn"])
+def test_probes_never_mirror(config):
+    assert load(config).augment.flip is False
 
 
 def test_a_size_that_was_not_published_is_an_error_that_names_those_that_were():
@@ -108,7 +120,10 @@ def test_unknown_keys_and_other_types_are_errors():
     [
         ("optim.layer_decay", 0.0, "optim.layer_decay must be above 0 and at most 1, got 0.0"),
         ("optim.ema_decay", 1.5, "optim.ema_decay must be above 0 and at most 1, got 1.5"),
-        ("knn.temperature", -1.0, "knn.temperature must be above 0 and at most 1, got -1.0"),
+        ("knn.temperature", -1.0, "knn.temperature must be positive, got -1.0"),
+        ("augment.erasing", 25.0, "augment.erasing must be from 0 to 1, got 25.0"),
+        ("augment.label_smoothing", 2.0, "augment.label_smoothing must be from 0 to 1, got 2.0"),
+        ("mode", "linear", "config.mode=linear sees the whole encoder: set model.drop_path_rate=0.0"),
         ("augment.crop", "centre", "augment.crop must be one of resized, multi_scale, got 'centre'"),
         ("problem_type", "ranking", "problem_type must be one of regression"),
         ("test.segments", 0, "config.test.segments must be at least 1, got 0"),

@@ -41,6 +41,30 @@ def finetuning(classifier):
     )
 
 
+def test_every_key_of_a_step_is_another(finetuning, labelled):
+    """Those that flip, erase, go into the model, and mix."""
+    seen = []
+
+    class Recorded(Mixing):
+        def __call__(self, key, video, targets):
+            seen.append(jax.random.key_data(key)[None])
+            return video, targets
+
+    def record(keys, video, *_):
+        seen.append(jax.random.key_data(keys))
+        return video
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("random_flip", "random_erase"):
+            patch.setattr(f"videomae_jax.training.finetuning.{name}", record)
+        task = dataclasses.replace(finetuning, flip=True, erasing=0.5, mixing=Recorded(1.0, 0.0, 1.0, 0.5))
+        seen.append(jax.random.key_data(task.prepare(labelled)["key"]))
+    seen.append(jax.random.key_data(task.keys(labelled["sample"])))
+    all_keys = np.concatenate([np.asarray(part) for part in seen])
+    assert len(all_keys) == 16 + 16 + 1 + 16 + 8
+    assert len(np.unique(all_keys, axis=0)) == len(all_keys)
+
+
 @pytest.fixture
 def labelled():
     rng = np.random.default_rng(0)
@@ -123,6 +147,28 @@ def test_drop_path_and_dropout_are_on_in_training(finetuning, labelled):
 )
 def test_what_is_trained_by_path(finetuning, path, shape, frozen, wanted):
     np.testing.assert_array_equal(dataclasses.replace(finetuning, frozen=frozen).trains(path, shape), wanted)
+
+
+@pytest.mark.parametrize("frozen", ["blocks/0/", "."])
+def test_a_freeze_that_means_nothing_or_leaves_nothing_is_an_error(finetuning, frozen):
+    task = dataclasses.replace(finetuning, frozen=frozen)
+    params = Trainer(finetuning, optax.sgd(0.1), make_mesh(data=-1, fsdp=1, tensor=1), 1).abstract_state.params
+    with pytest.raises(ValueError, match="matches no parameter" if frozen != "." else "leaves nothing to train"):
+        task.check_frozen(params)
+    dataclasses.replace(finetuning, frozen="layer/0/").check_frozen(params)
+
+
+def test_clipping_does_not_count_frozen_blocks(finetuning, labelled):
+    """The same update by the blocks' own gradients, whether others are frozen among them or not there at all."""
+    mesh = make_mesh(data=-1, fsdp=1, tensor=1)
+    task = dataclasses.replace(finetuning, frozen=r"embeddings|layer/0/|fc_norm|classifier")
+    trainer = Trainer(task, optax.chain(optax.clip_by_global_norm(1e-6), optax.sgd(1.0)), mesh, 1)
+    before = trainer.init_state()
+    old = jax.tree.map(np.array, before.params)
+    state, _ = trainer.compile_step(8, 2)(before, labelled)
+    moved = jax.tree.map(lambda new, old: np.asarray(new) - old, state.params, old)
+    norm = np.sqrt(sum((leaf.astype(np.float64) ** 2).sum() for leaf in jax.tree.leaves(moved)))
+    assert norm == pytest.approx(1e-6, rel=0.05)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,15 @@ import pytest
 
 from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
-from videomae_jax.training.workdir import claim, model_folder, write_model
+from videomae_jax.training.workdir import (
+    best_model_folder,
+    claim,
+    is_best,
+    keep_best,
+    model_folder,
+    recorded_config,
+    write_model,
+)
 
 RECIPE = {"seed": 0, "log_steps": 5, "model": {"size": "tiny", "image_size": (32, 32)}, "data": {"workers": 2}}
 
@@ -86,7 +94,10 @@ def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
 def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):
     trainer = make_trainer()
     (tmp_path / "model.new").mkdir()  # left by a killed run
-    write_model(tmp_path, trainer, trainer.init_state(), stride=4)
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "old").write_text("")
+    write_model(model_folder(tmp_path), trainer, trainer.init_state().params, stride=4)
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config == trainer.task.config
     assert {file.name for file in model_folder(tmp_path).iterdir()} == {
         "config.json",
@@ -97,3 +108,35 @@ def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):
     assert processor == VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=4)
     assert processor.crop_size == {"height": 32, "width": 32}
     assert processor.image_mean == (0.485, 0.456, 0.406)
+
+
+def test_the_best_model_is_the_one_with_the_best_score_by_the_same_measure(make_trainer, tmp_path):
+    trainer = make_trainer()
+    params = trainer.init_state().params
+    assert is_best(tmp_path, 1, 10.0, "these")
+    keep_best(tmp_path, 1, 10.0, "these", trainer, params, stride=4)
+    assert VideoMAEForPreTraining.from_pretrained(best_model_folder(tmp_path)).config == trainer.task.config
+    assert not is_best(tmp_path, 2, 9.0, "these")
+    assert not is_best(tmp_path, 2, 10.0, "these")  # the first of equals
+    assert is_best(tmp_path, 2, 10.5, "these")
+    assert is_best(tmp_path, 2, 1.0, "others")
+    keep_best(tmp_path, 5, 50.0, "these", trainer, params, stride=4)
+    assert not is_best(tmp_path, 6, 20.0, "these")
+    assert is_best(tmp_path, 4, 20.0, "these")  # step 5 was lost with an interrupted run, or comes again
+
+
+def test_another_kind_of_run_is_said_in_one_sentence(tmp_path):
+    claim(tmp_path, RECIPE, SOURCE)
+    model_folder(tmp_path).mkdir()
+    with pytest.raises(ValueError, match="another kind of run: pre-training, and this one is test. Give"):
+        claim(tmp_path, {"mode": "test", "optim": {"x": 1}}, SOURCE)
+
+
+def test_the_config_of_a_begun_run_is_found_again(config, tmp_path):
+    assert recorded_config(tmp_path) is None
+    claim(tmp_path, RECIPE | {"config": config.to_dict()}, SOURCE)
+    assert recorded_config(tmp_path) is None  # nothing has been trained yet
+    model_folder(tmp_path).mkdir()
+    assert recorded_config(tmp_path) == config
+    (tmp_path / "recipe.json").unlink()
+    assert recorded_config(tmp_path) is None

@@ -15,20 +15,21 @@ SHOWN = ("top1", "top5", "mean_class_accuracy", "map", "mse", "mae", "r2", "loss
 
 
 def compare(workdirs: Sequence[Path]) -> list[list[str]]:
-    """A table: a header, and a row for each run with what it began from, its steps and its scores.
+    """A table: a header, and a row for each run with what it began from, its steps, its test and its scores.
 
     Raises:
       ValueError: a folder without results.
     """
     runs = [_results(workdir) for workdir in workdirs]
     scores = [name for name in SHOWN if any(results.get(name) is not None for results in runs)]
-    rows = [["run", "init_from", "steps", *scores]]
+    rows = [["run", "init_from", "steps", "tested on", *scores]]
     for workdir, results in zip(workdirs, runs, strict=True):
         recipe = json.loads((workdir / "recipe.json").read_text())
         steps = read_metrics(workdir)[-1]["step"] if read_metrics(workdir) else 0
-        rows.append(
-            [str(workdir), str(recipe["init_from"]), str(steps), *(_shown(results.get(name)) for name in scores)]
-        )
+        settings = results["settings"]
+        tested = f"{settings['videos']}, {settings['segments']} x {settings['crops']} views"
+        shown = (_shown(results.get(name)) for name in scores)
+        rows.append([str(workdir), str(recipe["init_from"]), str(steps), tested, *shown])
     return rows
 
 

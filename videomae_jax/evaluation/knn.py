@@ -11,10 +11,6 @@ from jaxtyping import Array, Float, Float32, Int
 from videomae_jax.data.labels import NO_LABEL
 from videomae_jax.evaluation.predictions import Predictions
 
-# DINO's.
-NEIGHBOURS = 20
-TEMPERATURE = 0.07
-
 CHUNK = 256  # features at a time: what takes memory is their similarity to the whole bank
 
 
@@ -35,6 +31,11 @@ def vote(
         temperature=temperature,
     )
     return dataclasses.replace(videos, scores=scores)
+
+
+def voters(bank: Predictions) -> int:
+    """How many of a bank can vote: those that are readable and have a label."""
+    return int((bank.readable & bank.labelled).sum())
 
 
 def knn_scores(

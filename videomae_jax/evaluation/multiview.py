@@ -8,15 +8,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
+from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.pipeline import HeldoutBatch, heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
+from videomae_jax.training.downstream import DownstreamRecipe
+from videomae_jax.training.mesh import batch_sharding, batch_shards, shardings
 
 PerClip = Callable[[nnx.Module, UInt8[Array, "B T H W C"]], Float[Array, "B K"]]
 
@@ -106,3 +109,35 @@ class MultiView:
             return others | {"scores": views.mean(axis=0)}
 
         return jax.jit(measure, out_shardings=NamedSharding(self.sharding.mesh, PartitionSpec()))
+
+
+def views_of(recipe: DownstreamRecipe, config: VideoMAEConfig, segments: int, crops: int) -> MultiViewClips:
+    """What is made of a video that is measured."""
+    return MultiViewClips(config.num_frames, recipe.data.stride, segments, crops, config.clip_size[1:])
+
+
+def measuring(
+    recipe: DownstreamRecipe,
+    model: nnx.Module,
+    mesh: Mesh,
+    report: Callable[[Iterable[str]], None],
+    per_clip: PerClip = class_scores,
+) -> Callable[[VideoSource], Predictions]:
+    """Measures a model on all the views that a recipe's test asks for."""
+    graphdef, state = nnx.split(model)
+    params = nnx.to_pure_dict(state)
+    multi_view = MultiView(
+        graphdef,
+        batch_sharding(mesh),
+        views_of(recipe, model.config, recipe.test.segments, recipe.test.crops),
+        videos_at_a_time(recipe, mesh),
+        report,
+        per_clip,
+    )
+    return functools.partial(multi_view.measure, jax.device_put(params, shardings(params, mesh)))
+
+
+def videos_at_a_time(recipe: DownstreamRecipe, mesh: Mesh) -> int:
+    """Videos at a time, a multiple of what the batch is split over."""
+    shards = batch_shards(mesh)
+    return shards * -(-recipe.test.batch_size // shards)

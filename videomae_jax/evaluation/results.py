@@ -77,6 +77,12 @@ def write_results(
     write_atomically(workdir / RESULTS_FILE, f"{results}\n".encode())
 
 
+def is_tested(workdir: Path, settings: dict[str, Any]) -> bool:
+    """Whether the results of just this test are there."""
+    file = workdir / RESULTS_FILE
+    return file.exists() and json.loads(file.read_text())["settings"] == json.loads(json.dumps(_plain(settings)))
+
+
 def describe(scores: Scores, predictions: Predictions, class_names: Sequence[str], *, num_segments: int) -> list[str]:
     """Lines for a person: the scores, and what must be known of the videos to understand them.
 

@@ -52,4 +52,4 @@ class BrokenVideos:
             if new:
                 writer.writerow(["path", "reason"])
             writer.writerow([path, reason])
-        print(f"broken video, left out: {path}: {reason}", flush=True)
+        print(f"unreadable video: {path}: {reason}", flush=True)

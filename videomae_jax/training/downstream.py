@@ -11,9 +11,11 @@ from videomae_jax.config import PROBLEM_TYPES
 from videomae_jax.training.recipe import Mesh, Optim, build, check_run, run
 
 # What is trained: everything, a linear classifier, an attentive one; nothing, but votes of neighbours, or views.
-TRAINING_MODES = ("finetune", "linear", "attentive")
+PROBES = ("linear", "attentive")
+TRAINING_MODES = ("finetune", *PROBES)
 MODES = (*TRAINING_MODES, "knn", "test")
 SCRATCH = "scratch"
+NEIGHBOURS, TEMPERATURE = 20, 0.07  # DINO's
 CROPS = ("resized", "multi_scale")
 OPTIMIZERS = ("adamw", "sgd")
 
@@ -131,34 +133,40 @@ class DownstreamRecipe:
         for key, value in (
             ("optim.layer_decay", optim.layer_decay),
             ("optim.ema_decay", optim.ema_decay),
-            ("knn.temperature", recipe.knn.temperature),
         ):
             if value is not None and not 0 < value <= 1:
                 raise ValueError(f"config.{key} must be above 0 and at most 1, got {value}.")
+        if recipe.knn.temperature <= 0:
+            raise ValueError(f"config.knn.temperature must be positive, got {recipe.knn.temperature}.")
         if (optim.b2 is None) != (optim.optimizer == "sgd"):
             raise ValueError(
                 f"config.optim.b2 is AdamW's and must be empty for SGD alone, got {optim.b2} for "
                 f"optim.optimizer={optim.optimizer}."
             )
-        for key in ("freeze",):
-            try:
-                re.compile(getattr(optim, key) or "")
-            except re.error as error:
-                raise ValueError(
-                    f"config.optim.{key}={getattr(optim, key)!r} is no regular expression: {error}."
-                ) from None
+        try:
+            re.compile(optim.freeze or "")
+        except re.error as error:
+            raise ValueError(f"config.optim.freeze={optim.freeze!r} is no regular expression: {error}.") from None
+        if recipe.trains:
+            recipe._check_augmentation()
+        return recipe
+
+    def _check_augmentation(self) -> None:
+        augment = self.augment
+        for key in ("erasing", "label_smoothing"):
+            if not 0 <= getattr(augment, key) <= 1:
+                raise ValueError(f"config.augment.{key} must be from 0 to 1, got {getattr(augment, key)}.")
         mixes = augment.mixup > 0 or augment.cutmix > 0
-        if recipe.problem_type == "regression" and (mixes or augment.label_smoothing):
+        if self.problem_type == "regression" and (mixes or augment.label_smoothing):
             raise ValueError(
                 "config.problem_type=regression has no classes to mix or to smooth: set augment.mixup, augment.cutmix "
                 "and augment.label_smoothing to 0."
             )
-        if recipe.problem_type == "multi_label_classification" and augment.label_smoothing:
+        if self.problem_type == "multi_label_classification" and augment.label_smoothing:
             raise ValueError(
                 f"config.augment.label_smoothing={augment.label_smoothing} is for one class a video: set it to 0 for "
                 "multi_label_classification."
             )
-        return recipe
 
     def _check_start(self) -> None:
         if not self.init_from:
@@ -186,6 +194,17 @@ class DownstreamRecipe:
             raise ValueError(
                 f"config.mode={self.mode} leaves the encoder as it is: optim.freeze and optim.adapter_rank are for "
                 "mode=finetune."
+            )
+
+        if self.optim.freeze and self.optim.adapter_rank:
+            raise ValueError(
+                "config.optim.freeze and config.optim.adapter_rank exclude each other: adapters leave the encoder as "
+                "it is."
+            )
+        if self.mode in PROBES and self.model["drop_path_rate"] > 0:
+            raise ValueError(
+                f"config.mode={self.mode} sees the whole encoder: set model.drop_path_rate=0.0 "
+                f"(it is {self.model['drop_path_rate']})."
             )
 
     @property
@@ -252,8 +271,8 @@ def finetuning(size: str) -> ConfigDict:
     config.test.skip_broken = False
 
     config.knn = ConfigDict()
-    config.knn.neighbours = 20
-    config.knn.temperature = 0.07
+    config.knn.neighbours = NEIGHBOURS
+    config.knn.temperature = TEMPERATURE
     return config
 
 
@@ -269,6 +288,7 @@ class Published(NamedTuple):
     head_dropout_prob: float = 0.0
     weight_decay: float = 0.05
     views: int = 2
+    warmup_epochs: float = 5.0
 
 
 def published(recipe: str, size: str, table: Mapping[str, Mapping[str, Published]]) -> ConfigDict:
@@ -283,7 +303,7 @@ def published(recipe: str, size: str, table: Mapping[str, Mapping[str, Published
     config.total_epochs = float(numbers.total_epochs)
     config.model.drop_path_rate, config.model.head_dropout_prob = numbers.drop_path_rate, numbers.head_dropout_prob
     config.data.batch_size, config.data.views = numbers.batch_size, numbers.views
-    for key in ("base_lr", "min_lr", "layer_decay", "weight_decay"):
+    for key in ("base_lr", "min_lr", "warmup_epochs", "layer_decay", "weight_decay"):
         config.optim[key] = getattr(numbers, key)
     return config
 
@@ -294,6 +314,7 @@ def probing(size: str, mode: str) -> ConfigDict:
     config.mode = mode
     config.model.drop_path_rate = 0.0
     config.augment.crop = "multi_scale"
+    config.augment.flip = False
     config.augment.randaugment = None
     for key in ("erasing", "mixup", "cutmix", "label_smoothing"):
         config.augment[key] = 0.0

@@ -3,8 +3,7 @@
 import dataclasses
 import re
 import warnings
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -12,23 +11,25 @@ import numpy as np
 import optax
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key, UInt32
+from jaxtyping import Array, Bool, Float, Key, PyTree, UInt32
 
 from videomae_jax.config import VideoMAEConfig
+from videomae_jax.data.labels import NO_LABEL, SINGLE_LABEL
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
 from videomae_jax.training.adapters import BLOCKS, LEAVES
 from videomae_jax.training.augment import random_erase, random_flip
+from videomae_jax.training.downstream import DownstreamRecipe
+from videomae_jax.training.mesh import compute_dtype, path_name
 from videomae_jax.training.mixing import Mixing, soft_targets
 from videomae_jax.training.tasks import Batch
 from videomae_jax.weights.arrays import part_of, rule_of
 from videomae_jax.weights.checkpoint import Checkpoint
 
-# What a size says of the encoder; a checkpoint of another one is refused.
-SIZE_FIELDS = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-# What a checkpoint's encoder was trained with, and no recipe may change.
-TRAINED_FIELDS = ("patch_size", "tubelet_size", "num_channels", "position_embedding_type", "qkv_bias", "hidden_act")
+# Parameters that stay as they are in a probe.
+FROZEN = {"linear": r"^(?!classifier/)", "attentive": r"^(?!(pooler|classifier)/)"}
+HEAD = ("fc_norm", "pooler", "classifier")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,17 +53,40 @@ class Finetuning:
         """A freshly initialised model."""
         return VideoMAEForVideoClassification(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
 
+    @classmethod
+    def of_recipe(cls, recipe: DownstreamRecipe, config: VideoMAEConfig) -> Self:
+        """The task of a recipe.
+
+        Raises:
+          ValueError: numbers out of their range.
+        """
+        augment, optim = recipe.augment, recipe.optim
+        return cls(
+            config,
+            flip=augment.flip,
+            erasing=augment.erasing,
+            mixing=Mixing(augment.mixup, augment.cutmix, augment.mix_probability, augment.mix_switch),
+            label_smoothing=augment.label_smoothing,
+            frozen=FROZEN.get(recipe.mode, optim.freeze),
+            adapter_rank=optim.adapter_rank,
+            seed=recipe.seed,
+            dtype=compute_dtype(recipe.compute_dtype),
+        )
+
     def load(self, checkpoint: Checkpoint) -> VideoMAEForVideoClassification:
-        """A model with a checkpoint's encoder, and its classifier if that is of the same classes.
+        """A model with a checkpoint's encoder, and as much of its head as fits.
+
+        The classifier stays where it is of the same classes, what pools where it is of the same kind. A probe
+        always has a new head: it is to tell what the encoder knows.
 
         Raises:
           ValueError: weights that do not fit.
         """
-        own_classes = checkpoint.config.id2label == self.config.id2label
-        arrays = checkpoint.arrays
-        if checkpoint.has("classifier") and not own_classes:
-            print(f"{'note':9} the classifier of {checkpoint.file} is of other classes; a new one is trained")
-            arrays = {name: array for name, array in arrays.items() if not _is_classifier(name, checkpoint)}
+        new = self._new_parts(checkpoint.config)
+        if checkpoint.has("classifier") and "classifier" in new:
+            print(f"{'note':9} the classifier of {checkpoint.file} does not fit or is not wanted: a new one is trained")
+        kept = (name for name in checkpoint.arrays if _part_of(name, checkpoint) not in new)
+        arrays = {name: checkpoint.arrays[name] for name in kept}
         with warnings.catch_warnings():
             # What is new and what is not used is the point here: a classifier for a decoder.
             warnings.simplefilter("ignore")
@@ -72,6 +96,31 @@ class Finetuning:
                 rngs=nnx.Rngs(self.seed),
                 pools_as_told=True,
             )
+
+    def _new_parts(self, saved: VideoMAEConfig) -> tuple[str, ...]:
+        """The parts of the head that are drawn anew."""
+        kinds = ("use_mean_pooling", "attentive_pooling")
+        if self.frozen in FROZEN.values() or any(getattr(saved, kind) != getattr(self.config, kind) for kind in kinds):
+            return HEAD
+        return () if saved.id2label == self.config.id2label else ("classifier",)
+
+    def check_frozen(self, params: PyTree) -> None:
+        """Raises a ValueError where the expression of what is frozen leaves nothing to train, or means nothing."""
+        trained = [
+            self.trains(path_name(path), leaf.shape) for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        if self.frozen is not None and all(layers.all() for layers in trained):
+            raise ValueError(
+                f"config.optim.freeze={self.frozen!r} matches no parameter. Their paths are like "
+                f"videomae/embeddings/projection/kernel and {BLOCKS}/0/attention/qkv/kernel."
+            )
+        if not any(layers.any() for layers in trained):
+            raise ValueError(f"config.optim.freeze={self.frozen!r} leaves nothing to train.")
+
+    def check_batch(self, batch: Batch) -> None:
+        """Raises a ValueError for a video without a label, where that is known only when it is opened."""
+        if self.config.problem_type == SINGLE_LABEL and (batch["label"] == NO_LABEL).any():
+            raise ValueError("config.data.path: a training video has no label; leave those without out.")
 
     def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
         """Whether a parameter is trained; of one of the encoder's blocks, [L], whether it is in each of them.
@@ -87,7 +136,10 @@ class Finetuning:
         return np.array(trained if path.startswith(f"{BLOCKS}/") else trained[0])
 
     def prepare(self, batch: Batch) -> Batch:
-        """Augments a whole batch: `video` uint8 [B S ...] and `label` become `video` [N ...], `target` and `key`."""
+        """Augments a whole batch: `video` uint8 [B S ...] and `label` become `video` [N ...], `target` and `key`.
+
+        Before it is accumulated in parts, so that clips mix across these.
+        """
         views = batch["video"].shape[1]
         keys = jax.vmap(lambda key: jax.random.split(key, (views, 3)))(self.keys(batch["sample"]))  # [B S 3]
         flip_keys, erase_keys, model_keys = rearrange(keys, "B S use -> use (B S)")
@@ -100,8 +152,8 @@ class Finetuning:
             if self.erasing:
                 video = random_erase(erase_keys, video, self.erasing)
             if self.mixing.mixes:
-                # One draw for the whole batch, from its first sample; its views have keys 0, 1, ... of the same one.
-                key = jax.random.fold_in(self.keys(batch["sample"][:1])[0], views)
+                # One draw for the whole batch, from its first sample, whose views have the first 3 S of its keys.
+                key = jax.random.fold_in(self.keys(batch["sample"][:1])[0], 3 * views)
                 video, target = self.mixing(key, video, target)
             video = video.astype(self.dtype)
         return {"video": video, "target": target, "key": model_keys}
@@ -109,7 +161,7 @@ class Finetuning:
     def loss(self, model: VideoMAEForVideoClassification, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise on a prepared batch, and what is to be logged."""
         logits = model(batch["video"], key=batch["key"]).logits
-        if self.config.problem_type == "single_label_classification":
+        if self.config.problem_type == SINGLE_LABEL:
             loss = optax.softmax_cross_entropy(logits, batch["target"]).mean()
         else:
             loss = classification_loss(self.config, logits, batch["target"])
@@ -126,7 +178,7 @@ class Finetuning:
     def batch_shapes(self, batch_size: int, views: int) -> dict[str, jax.ShapeDtypeStruct]:
         """A batch before it is prepared."""
         config = self.config
-        single = config.problem_type == "single_label_classification"
+        single = config.problem_type == SINGLE_LABEL
         label = ((), jnp.int32) if single else ((config.num_labels,), jnp.float32)
         return {
             "video": jax.ShapeDtypeStruct((batch_size, views, *config.clip_size, config.num_channels), jnp.uint8),
@@ -135,62 +187,11 @@ class Finetuning:
         }
 
     def _targets(self, label: Array) -> Float[Array, "N K"]:
-        if self.config.problem_type != "single_label_classification":
+        if self.config.problem_type != SINGLE_LABEL:
             return label
         return soft_targets(label, self.config.num_labels, self.label_smoothing)
 
 
-def _is_classifier(name: str, checkpoint: Checkpoint) -> bool:
+def _part_of(name: str, checkpoint: Checkpoint) -> str | None:
     rule = rule_of(name, checkpoint.dialect)
-    return rule is not None and part_of(rule.ours) == "classifier"
-
-
-def find_encoder(name: str | Path, model: dict[str, Any]) -> Checkpoint:
-    """Opens the checkpoint whose encoder a recipe begins with.
-
-    Args:
-      name: a run's folder, or any checkpoint that `from_pretrained` reads.
-      model: the recipe's `size`, and fields of the config, None for the checkpoint's.
-
-    Raises:
-      ValueError: none is there, or its encoder is of another size than the recipe's.
-    """
-    try:
-        checkpoint = Checkpoint.open(name)
-    except ValueError as error:
-        raise ValueError(f"init_from={name}: {error}") from None
-    if checkpoint.config.num_channels != 3:
-        raise ValueError(f"init_from={name} has {checkpoint.config.num_channels} channels; videos are read in RGB, 3.")
-    wanted = VideoMAEConfig.from_size(**given(model))
-    told = (*SIZE_FIELDS, *(field for field in TRAINED_FIELDS if field in given(model)))
-    changes = [
-        f"{field} {getattr(checkpoint.config, field)} (the recipe: {getattr(wanted, field)})"
-        for field in told
-        if getattr(checkpoint.config, field) != getattr(wanted, field)
-    ]
-    if changes:
-        raise ValueError(
-            f"init_from={name} holds another model than config.model ({model['size']}): {', '.join(changes)}. "
-            "Most configs take its size as an option: --config FILE.py:size=small."
-        )
-    return checkpoint
-
-
-def classifier_config(checkpoint: Checkpoint | None, model: dict[str, Any], **fields: Any) -> VideoMAEConfig:
-    """The model to train: a checkpoint's encoder, or a new one of a size, with the recipe's changes.
-
-    Args:
-      checkpoint: None for a new encoder.
-      model: as in `find_encoder`.
-      **fields: of the config: classes, how to pool.
-    """
-    changes = given(model) | fields
-    if checkpoint is None:
-        return VideoMAEConfig.from_size(**changes)
-    del changes["size"]
-    return checkpoint.config.adapt(**changes)
-
-
-def given(model: dict[str, Any]) -> dict[str, Any]:
-    """What a recipe says of its model."""
-    return {field: value for field, value in model.items() if value is not None}
+    return None if rule is None else part_of(rule.ours)

@@ -24,7 +24,7 @@ from videomae_jax.training.state import Trainer, TrainState
 from videomae_jax.training.workdir import model_folder, write_model
 
 Pictures = dict[str, UInt8[np.ndarray, "H W 3"]]
-Evaluate = Callable[[PyTree, bool], tuple[dict[str, float], Pictures]]
+Evaluate = Callable[[int, PyTree, bool], tuple[dict[str, float], Pictures]]
 
 
 def train(
@@ -49,7 +49,7 @@ def train(
       workdir: its folder; checkpoints found there are continued.
       initial_state: makes the state to begin with, where there is no checkpoint.
       broken: takes the reports of unreadable videos.
-      evaluate: `(params, at the end) -> numbers and pictures`, run every `eval.steps` and after the last step.
+      evaluate: `(step, params, at the end) -> numbers and pictures`, run every `eval.steps` and after the last step.
 
     Returns:
       False when there was nothing to do, because the run is finished.
@@ -95,7 +95,7 @@ def train(
             row |= {"broken_videos": len(broken)}
             print(progress_line(step, total_steps, row), flush=True)
             if evaluating:
-                numbers, pictures = evaluate(trainer.model_params(state), last)
+                numbers, pictures = evaluate(step, trainer.model_params(state), last)
                 row |= numbers
                 print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
                 save_pictures(workdir, step, pictures, log)
@@ -134,6 +134,7 @@ def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict
     try:
         for batch in batches:
             broken.add(batch["broken"])
+            trainer.task.check_batch(batch)
             yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}
     finally:
         batches.close()

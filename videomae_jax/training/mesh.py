@@ -100,10 +100,15 @@ def shardings(tree, mesh: Mesh):
     return jax.tree_util.tree_map_with_path(lambda path, leaf: _sharding(path, leaf, mesh), tree)
 
 
+def path_name(path) -> str:
+    """A parameter's path in a tree, as the rules have it: `classifier/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
 def _sharding(path, leaf, mesh: Mesh) -> NamedSharding:
     if leaf.ndim == 0:
         return NamedSharding(mesh, P())
-    name = jax.tree_util.keystr(path, simple=True, separator="/")
+    name = path_name(path)
     spec = next((spec for rule, spec in RULES if re.search(f"(^|/){rule}$", name)), None)
     if spec is None:
         raise ValueError(f"No sharding rule matches the parameter {name} of shape {leaf.shape}.")

@@ -8,10 +8,12 @@ import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 
+from videomae_jax.training.adapters import BLOCKS
 from videomae_jax.training.downstream import DownstreamOptim, DownstreamRecipe
+from videomae_jax.training.mesh import path_name
 from videomae_jax.training.recipe import Optim, Recipe
 
-EMBEDDINGS, BLOCKS = "videomae/embeddings/", "videomae/encoder/layer/"
+EMBEDDINGS = "videomae/embeddings/"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,21 +80,18 @@ def layer_scales(params: PyTree, layer_decay: float) -> PyTree[Float[np.ndarray,
         the patch embedding is the layer below the head.
       layer_decay: above 0, at most 1.
     """
-    blocks = [leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _name(path).startswith(BLOCKS)]
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    blocks = [leaf for path, leaf in leaves if path_name(path).startswith(f"{BLOCKS}/")]
     depth = blocks[0].shape[0] if blocks else 0
 
     def scale(path, leaf):
-        if _name(path).startswith(BLOCKS):
+        if path_name(path).startswith(f"{BLOCKS}/"):
             above = np.arange(depth, 0, -1).reshape(-1, *[1] * (leaf.ndim - 1))
         else:
-            above = depth + 1 if _name(path).startswith(EMBEDDINGS) else 0
+            above = depth + 1 if path_name(path).startswith(EMBEDDINGS) else 0
         return np.float32(layer_decay**above)
 
     return jax.tree_util.tree_map_with_path(scale, params)
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:

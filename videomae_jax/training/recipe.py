@@ -66,7 +66,7 @@ class Evaluation:
 
     steps: int  # steps from one to the next; there is always one at the end
     clips: int  # clips of each set
-    knn_videos: int | None  # training videos whose nearest vote for the classes of held-out ones; None: no vote
+    knn_videos: int | None  # at most so many training videos vote for the classes of as many of val_path; None: no vote
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

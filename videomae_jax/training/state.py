@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from videomae_jax.training.adapters import add_adapters, merge_adapters
 from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.mesh import batch_sharding, shardings
+from videomae_jax.training.mesh import batch_sharding, path_name, shardings
 from videomae_jax.training.tasks import Batch, Pretraining
 
 
@@ -118,15 +118,15 @@ class Trainer:
         """The parameters that are trained; None in the place of the others, which is nothing to JAX."""
 
         def only(path, leaf):
-            return leaf if self.task.trains(_name(path), leaf.shape).any() else None
+            return leaf if self.task.trains(path_name(path), leaf.shape).any() else None
 
         return jax.tree_util.tree_map_with_path(only, params)
 
     def _of_trained_layers(self, updates: PyTree) -> PyTree:
-        """Updates without those of blocks that stay as they are."""
+        """Gradients or updates without those of blocks that stay as they are."""
 
         def only(path, update):
-            trains = self.task.trains(_name(path), update.shape)
+            trains = self.task.trains(path_name(path), update.shape)
             return update if trains.all() else update * trains.reshape(-1, *[1] * (update.ndim - 1))
 
         return jax.tree_util.tree_map_with_path(only, updates)
@@ -150,7 +150,9 @@ class Trainer:
 
         trained, batch = self.trained(state.params), self.task.prepare(batch)
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)
+        grads = self._of_trained_layers(grads)
         updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+        # Once more: weight decay moves what has no gradient.
         trained = optax.apply_updates(trained, self._of_trained_layers(updates))
         metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
         state = TrainState(
@@ -161,10 +163,6 @@ class Trainer:
             window=jax.tree.map(jnp.add, state.window, metrics),
         )
         return state, metrics["loss"]
-
-
-def _name(path) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def combined(some: PyTree, all_params: PyTree) -> PyTree:

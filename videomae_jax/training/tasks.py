@@ -17,6 +17,7 @@ from videomae_jax.model.masking import MaskIds, Masking
 from videomae_jax.model.patches import gather, patchify
 from videomae_jax.model.videomae import VideoMAEForPreTraining
 from videomae_jax.training.augment import random_flip
+from videomae_jax.training.init_from import open_checkpoint
 from videomae_jax.training.trivial import mean_colour
 from videomae_jax.weights.checkpoint import Checkpoint
 
@@ -70,10 +71,7 @@ class Pretraining:
         Raises:
           ValueError: no checkpoint is there, or another model's.
         """
-        try:
-            checkpoint = Checkpoint.open(name)
-        except ValueError as error:
-            raise ValueError(f"init_from={name}: {error}") from None
+        checkpoint = open_checkpoint(name)
         saved, config = checkpoint.config, self.config
         changes = [
             f"{field.name} {getattr(saved, field.name)} (the recipe: {getattr(config, field.name)})"
@@ -119,6 +117,9 @@ class Pretraining:
         guess = mean_colour(targets, self.config.num_channels)
         trivial_loss = masked_loss(token_errors(guess, targets), mask, self.config.num_patches)
         return loss, {"loss": loss, "trivial_loss": trivial_loss}
+
+    def check_batch(self, batch: Batch) -> None:
+        """Labels play no part."""
 
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """What a line of the log says, from the means of what is logged."""

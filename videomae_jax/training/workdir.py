@@ -2,7 +2,9 @@
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -10,11 +12,14 @@ import numpy as np
 from flax import nnx
 from jaxtyping import PyTree
 
+from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.state import Trainer
 
 RESULTS_FILE = "results.json"  # of eval.py
+BEST_FILE = "validation.json"  # beside the best model: when and how it was measured
+CONFIG = "config"  # in recipe.json: the classifier's
 
 # What may differ between two commands on one workdir: how a run is watched and spread, not what it computes.
 MAY_CHANGE = (
@@ -23,6 +28,7 @@ MAY_CHANGE = (
     "eval",
     "test",
     "knn",
+    CONFIG,  # follows from the others
     "mesh",
     "data.val_path",
     "data.test_path",
@@ -62,7 +68,23 @@ def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
         raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
 
 
+def recorded_config(workdir: Path) -> VideoMAEConfig | None:
+    """The config of the classifier that a run of eval.py trains, as it was when it began.
+
+    None where no such run has begun. What it began with need not be there any more.
+    """
+    file = workdir / "recipe.json"
+    recorded = json.loads(file.read_text()) if is_started(workdir) and file.exists() else {}
+    return VideoMAEConfig.from_dict(recorded[CONFIG]) if CONFIG in recorded else None
+
+
 def _check_same(path: Path, recipe: dict[str, Any]) -> None:
+    kinds = [tree.get("mode", "pre-training") for tree in (json.loads(path.read_text()), recipe)]
+    if kinds[0] != kinds[1]:
+        raise ValueError(
+            f"{path.parent} holds another kind of run: {kinds[0]}, and this one is {kinds[1]}. Give this one a folder "
+            "of its own with --workdir; that run's model can be its --config.init_from."
+        )
     # Through JSON, where tuples are lists.
     old, new = (_flatten(tree) for tree in (json.loads(path.read_text()), json.loads(json.dumps(recipe))))
     differ = [
@@ -102,7 +124,35 @@ def best_model_folder(workdir: Path) -> Path:
     return workdir / "best"
 
 
-def write_model(folder: Path, trainer: Trainer, params: PyTree, stride: int | None) -> None:
+def is_best(workdir: Path, step: int, score: float, measured: str) -> bool:
+    """Whether a validation score is better than that of the model that is kept; the first of equals is the best.
+
+    What was kept by another measure, or in a future that an interrupted run lost, does not count.
+
+    Args:
+      workdir: the run's folder.
+      step: of the score.
+      score: the larger the better.
+      measured: how: a digest of the videos, and the like.
+    """
+    file = best_model_folder(workdir) / BEST_FILE
+    if not file.exists():
+        return True
+    best = json.loads(file.read_text())
+    return best["measured"] != measured or best["step"] >= step or score > best["score"]
+
+
+def keep_best(
+    workdir: Path, step: int, score: float, measured: str, trainer: Trainer, params: PyTree, stride: int | None
+) -> None:
+    """Keeps a model as the best so far: the arguments of `is_best` and of `write_model`."""
+    note = json.dumps({"step": step, "score": score, "measured": measured}, indent=2)
+    write_model(best_model_folder(workdir), trainer, params, stride, {BEST_FILE: note + "\n"})
+
+
+def write_model(
+    folder: Path, trainer: Trainer, params: PyTree, stride: int | None, others: Mapping[str, str] = MappingProxyType({})
+) -> None:
     """Leaves a trained model for `from_pretrained` and `init_from`: complete, or as it was.
 
     With it goes how its clips were made, for whoever shows it other videos.
@@ -112,6 +162,7 @@ def write_model(folder: Path, trainer: Trainer, params: PyTree, stride: int | No
       trainer: whose model it is.
       params: its parameters.
       stride: distance of a clip's frames in the video; None where clips are spread over the whole video.
+      others: other files to lie beside it, by name.
     """
     new, old = (folder.with_name(f"{folder.name}.{state}") for state in ("new", "old"))
     for rest in (new, old):
@@ -120,6 +171,8 @@ def write_model(folder: Path, trainer: Trainer, params: PyTree, stride: int | No
     model.save_pretrained(new)
     processor = VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=stride)
     processor.save_pretrained(new)
+    for name, text in others.items():
+        (new / name).write_text(text)
     if folder.exists():
         folder.replace(old)
     new.replace(folder)
