@@ -37,6 +37,7 @@ from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.init_from import classifier_config, find_encoder
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
+from videomae_jax.training.metrics import say
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.video_sets import open_downstream_sets, open_test_set
@@ -137,8 +138,8 @@ def test(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     claim(workdir, values, source)
     broken = BrokenVideos(workdir, (), recipe.data.max_broken_share)
     if not is_tested(workdir, settings):
-        print(f"{'model':9} {recipe.init_from}, {config.num_labels} classes")
-        print(f"{'data':9} {len(source)} videos of {source.name}", flush=True)
+        say("model", f"{recipe.init_from}, {config.num_labels} classes")
+        say("data", f"{len(source)} videos of {source.name}")
         note_stride(recipe, checkpoint)
         model = VideoMAEForVideoClassification.from_checkpoint(
             dataclasses.replace(checkpoint, config=config), dtype=compute_dtype(recipe.compute_dtype)
@@ -206,11 +207,8 @@ def note_stride(recipe: DownstreamRecipe, checkpoint: Checkpoint) -> None:
     processor = find_processor(checkpoint.file.parent)
     saved = {} if processor is None else json.loads(processor.read_text())
     if "frame_stride" in saved and saved["frame_stride"] != recipe.data.stride:
-        print(
-            f"{'note':9} the model was trained on frames {frames_of(saved['frame_stride'])}, and is tested on frames "
-            f"{frames_of(recipe.data.stride)} (data.stride)",
-            flush=True,
-        )
+        trained, tested = frames_of(saved["frame_stride"]), frames_of(recipe.data.stride)
+        say("note", f"the model was trained on frames {trained}, and is tested on frames {tested} (data.stride)")
 
 
 def frames_of(stride: int | None) -> str:
@@ -259,7 +257,7 @@ def write(
     if jax.process_index() == 0:
         results.write_results(workdir, scores, predictions, source.class_names, settings)
     for line in results.describe(scores, predictions, source.class_names, num_segments=recipe.test.segments):
-        print(f"{'test':9} {line}", flush=True)
+        say("test", line)
 
 
 def describe(
@@ -287,7 +285,7 @@ def describe(
     if config.position_grid is not None:
         lines["positions"] = f"resampled from {' x '.join(map(str, config.position_grid))} tokens"
     for name, line in lines.items():
-        print(f"{name:9} {line}")
+        say(name, line)
     print(flush=True)
 
 
@@ -305,7 +303,7 @@ def report(recipe: DownstreamRecipe, workdir: Path, broken: BrokenVideos) -> Non
         lines.append(("broken", f"{len(broken)} videos, listed in {broken.file}"))
     print()
     for name, line in lines:
-        print(f"{name:9} {line}")
+        say(name, line)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE
 from videomae_jax.training.loop import picture_file, train
 from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, compute_dtype, make_mesh
-from videomae_jax.training.metrics import read_metrics
+from videomae_jax.training.metrics import read_metrics, say
 from videomae_jax.training.optimizer import WarmupCosine, adamw
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
@@ -176,9 +176,9 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
         f"steps, then a cosine to {schedule.min_lr:.3g}",
     }
     for name, line in lines.items():
-        print(f"{name:9} {line}")
+        say(name, line)
     for difference in differences(config, masking):
-        print(f"{'differs':9} from the published model: {difference}")
+        say("differs", f"from the published model: {difference}")
     print(flush=True)
 
 
@@ -213,7 +213,7 @@ def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos)
         lines.append(("broken", f"{len(broken)} videos, listed in {broken.file}"))
     print()
     for name, line in lines:
-        print(f"{name:9} {line}")
+        say(name, line)
 
 
 if __name__ == "__main__":

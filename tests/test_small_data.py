@@ -56,6 +56,7 @@ def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, t
         for name in ("scratch", "scratch_same_compute")
     }
     assert values["tube_0.9_sincos_3d_top1"] == values["pretrained_top1"]
+    assert values["tube_0.9_sincos_1d_hidden"] == 87.5
     assert {"tube_0.9_sincos_1d_top1", "tube_0.9_sincos_1d_top1_std"} <= values.keys()
     assert report["curves"]["scratch"]["steps"] == [1, 2, 3, 4]
     assert values["scratch_same_compute_steps"] > 4

@@ -22,6 +22,7 @@ from videomae_jax.training.adapters import BLOCKS, LEAVES
 from videomae_jax.training.augment import random_erase, random_flip
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import compute_dtype, path_name
+from videomae_jax.training.metrics import say
 from videomae_jax.training.mixing import Mixing, soft_targets
 from videomae_jax.training.tasks import Batch
 from videomae_jax.weights.arrays import part_of, rule_of
@@ -84,7 +85,7 @@ class Finetuning:
         """
         new = self._new_parts(checkpoint.config)
         if checkpoint.has("classifier") and "classifier" in new:
-            print(f"{'note':9} the classifier of {checkpoint.file} does not fit or is not wanted: a new one is trained")
+            say("note", f"the classifier of {checkpoint.file} does not fit or is not wanted: a new one is trained")
         kept = (name for name in checkpoint.arrays if _part_of(name, checkpoint) not in new)
         arrays = {name: checkpoint.arrays[name] for name in kept}
         with warnings.catch_warnings():

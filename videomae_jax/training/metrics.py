@@ -72,6 +72,11 @@ class Clock:
         }
 
 
+def say(name: str, text: object) -> None:
+    """Prints a line of what a command tells: a word, and what there is to say of it."""
+    print(f"{name:9} {text}", flush=True)
+
+
 def progress_line(step: int, total_steps: int, row: dict[str, float]) -> str:
     """One line for a person: where the run is, how it does, and when it ends."""
     left = round((total_steps - step) * row["step_ms"] / 1000)

@@ -6,6 +6,7 @@ from videomae_jax.data.labels import NO_LABEL, REGRESSION, SINGLE_LABEL, is_inte
 from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.labels import is_unnamed
 from videomae_jax.training.downstream import DownstreamRecipe
+from videomae_jax.training.metrics import say
 
 SHOWN = 5  # names of classes in a message
 
@@ -75,7 +76,7 @@ def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSour
                     f"config.data.{key}: {path} names {len(own)} classes, and init_from={recipe.init_from} has "
                     f"{len(names)} without names: give their numbers as labels, from 0."
                 )
-            print(f"{'note':9} the model's classes have no names: taken to be the data's, in the order of their names")
+            say("note", "the model's classes have no names: taken to be the data's, in the order of their names")
             names = own
     source = open_video_set(key, path, names, recipe.problem_type)
     check_labels(key, source)
@@ -103,4 +104,4 @@ def _check_classes(source: VideoSource) -> None:
         )
     if empty := empty_classes(source):
         shown = ", ".join(empty[:SHOWN]) + ", ..." * (len(empty) > SHOWN)
-        print(f"{'note':9} {len(empty)} of {len(source.class_names)} classes have no training videos: {shown}")
+        say("note", f"{len(empty)} of {len(source.class_names)} classes have no training videos: {shown}")
