@@ -8,7 +8,7 @@ BIN = .venv/bin
 demo: .venv/installed
 	$(BIN)/python train.py --config configs/quickstart.py
 
-# Pre-trains on built-in videos, fine-tunes from that and from nothing, and shows both accuracies: ten minutes at most.
+# Pre-trains on built-in videos, fine-tunes from that and from nothing, and shows both accuracies.
 demo-eval: .venv/installed
 	$(BIN)/python train.py --config configs/quickstart.py:goal=moves --workdir runs/quickstart_moves
 	$(BIN)/python eval.py --config configs/quickstart_finetune.py --config.init_from=runs/quickstart_moves \

@@ -3,8 +3,8 @@
     python eval.py --config configs/small_data.py --config.init_from=MCG-NJU/videomae-base \
         --config.data.path=videos/train.csv --config.data.val_path=videos/val.csv
 
-The numbers are ours, not published ones. A small set overfits a whole encoder within a few epochs: its blocks stay as
-they are but for adapters of rank 8 (method=adapters), or all of it is trained, lower blocks less
+The numbers are ours, not published ones, and were not measured. So that a small set does not overfit, the encoder's
+blocks stay as they are but for adapters of rank 8 (method=adapters), or all of it is trained, lower blocks less
 (method=finetune). Four distortions of each clip, mixup and cutmix, strong dropout. Clips are mirrored: set
 augment.flip=False where classes have a direction.
 """

@@ -119,7 +119,7 @@ def test_unknown_keys_and_other_types_are_errors():
     ("key", "value", "wanted"),
     [
         ("optim.layer_decay", 0.0, "optim.layer_decay must be above 0 and at most 1, got 0.0"),
-        ("optim.ema_decay", 1.5, "optim.ema_decay must be above 0 and at most 1, got 1.5"),
+        ("optim.ema_decay", 1.0, "optim.ema_decay must be above 0 and below 1, got 1.0"),
         ("knn.temperature", -1.0, "knn.temperature must be positive, got -1.0"),
         ("augment.erasing", 25.0, "augment.erasing must be from 0 to 1, got 25.0"),
         ("augment.label_smoothing", 2.0, "augment.label_smoothing must be from 0 to 1, got 2.0"),

@@ -149,6 +149,14 @@ def test_what_is_trained_by_path(finetuning, path, shape, frozen, wanted):
     np.testing.assert_array_equal(dataclasses.replace(finetuning, frozen=frozen).trains(path, shape), wanted)
 
 
+def test_a_training_video_without_a_label_is_an_error(finetuning, labelled):
+    finetuning.check_batch(labelled)
+    labels = labelled["label"].copy()
+    labels[3] = -1
+    with pytest.raises(ValueError, match="have no label, number 3 of the batch that begins with sample 100"):
+        finetuning.check_batch(labelled | {"label": labels})
+
+
 @pytest.mark.parametrize("frozen", ["blocks/0/", "."])
 def test_a_freeze_that_means_nothing_or_leaves_nothing_is_an_error(finetuning, frozen):
     task = dataclasses.replace(finetuning, frozen=frozen)

@@ -130,12 +130,10 @@ class DownstreamRecipe:
             if value not in choices:
                 raise ValueError(f"config.{key} must be one of {', '.join(choices)}, got {value!r}.")
         recipe._check_start()
-        for key, value in (
-            ("optim.layer_decay", optim.layer_decay),
-            ("optim.ema_decay", optim.ema_decay),
-        ):
-            if value is not None and not 0 < value <= 1:
-                raise ValueError(f"config.{key} must be above 0 and at most 1, got {value}.")
+        if not 0 < optim.layer_decay <= 1:
+            raise ValueError(f"config.optim.layer_decay must be above 0 and at most 1, got {optim.layer_decay}.")
+        if optim.ema_decay is not None and not 0 < optim.ema_decay < 1:
+            raise ValueError(f"config.optim.ema_decay must be above 0 and below 1, got {optim.ema_decay}.")
         if recipe.knn.temperature <= 0:
             raise ValueError(f"config.knn.temperature must be positive, got {recipe.knn.temperature}.")
         if (optim.b2 is None) != (optim.optimizer == "sgd"):
@@ -195,7 +193,6 @@ class DownstreamRecipe:
                 f"config.mode={self.mode} leaves the encoder as it is: optim.freeze and optim.adapter_rank are for "
                 "mode=finetune."
             )
-
         if self.optim.freeze and self.optim.adapter_rank:
             raise ValueError(
                 "config.optim.freeze and config.optim.adapter_rank exclude each other: adapters leave the encoder as "

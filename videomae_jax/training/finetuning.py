@@ -121,7 +121,10 @@ class Finetuning:
     def check_batch(self, batch: Batch) -> None:
         """Raises a ValueError for a video without a label, where that is known only when it is opened."""
         if self.config.problem_type == SINGLE_LABEL and (batch["label"] == NO_LABEL).any():
-            raise ValueError("config.data.path: a training video has no label; leave those without out.")
+            raise ValueError(
+                f"config.data.path: training videos have no label, number {np.flatnonzero(batch['label'] == NO_LABEL)[0]} "
+                f"of the batch that begins with sample {batch['sample'][0]} for one; leave those without out."
+            )
 
     def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
         """Whether a parameter is trained; of one of the encoder's blocks, [L], whether it is in each of them.

@@ -153,7 +153,7 @@ def keep_best(
 def write_model(
     folder: Path, trainer: Trainer, params: PyTree, stride: int | None, others: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Leaves a trained model for `from_pretrained` and `init_from`: complete, or as it was.
+    """Leaves a trained model for `from_pretrained` and `init_from`: complete or not at all.
 
     With it goes how its clips were made, for whoever shows it other videos.
 
