@@ -120,10 +120,13 @@ class Finetuning:
 
     def check_batch(self, batch: Batch) -> None:
         """Raises a ValueError for a video without a label, where that is known only when it is opened."""
-        if self.config.problem_type == SINGLE_LABEL and (batch["label"] == NO_LABEL).any():
+        if self.config.problem_type != SINGLE_LABEL:
+            return
+        without = np.flatnonzero(batch["label"] == NO_LABEL)
+        if without.size:
             raise ValueError(
-                f"config.data.path: training videos have no label, number {np.flatnonzero(batch['label'] == NO_LABEL)[0]} "
-                f"of the batch that begins with sample {batch['sample'][0]} for one; leave those without out."
+                f"config.data.path: training videos have no label, number {without[0]} of the batch that begins with "
+                f"sample {batch['sample'][0]} for one; leave those without out."
             )
 
     def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, "..."]:
