@@ -59,12 +59,9 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Whatever is wrong with the recipe, the checkpoint or the data comes out here, before anything is written.
     recipe = DownstreamRecipe.from_config(config)
     mesh = make_mesh(**dataclasses.asdict(recipe.mesh))
-    if recipe.mode == "knn":
-        vote(recipe, config.to_dict(), mesh, workdir)
-    elif recipe.mode == "test":
-        test(recipe, config.to_dict(), mesh, workdir)
-    else:
-        finetune(recipe, config.to_dict(), mesh, workdir)
+    run = {"knn": vote, "test": test}.get(recipe.mode, finetune)
+    with jax.set_mesh(mesh):
+        run(recipe, config.to_dict(), mesh, workdir)
 
 
 def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> None:

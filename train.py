@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 from jaxtyping import PyTree
 from ml_collections import ConfigDict
 
@@ -40,17 +41,23 @@ from videomae_jax.training.workdir import claim, is_started, model_folder
 
 def main(config: ConfigDict, workdir: Path) -> None:
     """Pre-trains by a recipe of `configs/` in the folder `workdir`."""
-    # Whatever is wrong with the recipe or the data comes out here, before anything is written.
     recipe = Recipe.from_config(config)
     task = make_task(recipe)
     mesh = make_mesh(**dataclasses.asdict(recipe.mesh))
+    with jax.set_mesh(mesh):
+        pretrain(recipe, config.to_dict(), task, mesh, workdir)
+
+
+def pretrain(recipe: Recipe, values: dict, task: Pretraining, mesh: Mesh, workdir: Path) -> None:
+    """Trains, and says what came of it."""
+    # Whatever is wrong with the recipe or the data comes out here, before anything is written.
     check_batch(mesh, recipe.data.batch_size, recipe.optim.accumulation)
     sources = open_sources(recipe)
     schedule = WarmupCosine.of_recipe(recipe, len(sources["train"]))
     trainer = Trainer(task, adamw(schedule, recipe.optim), mesh, recipe.optim.accumulation)
     if recipe.init_from is not None and not is_started(workdir):
         task.find(recipe.init_from)
-    claim(workdir, config.to_dict(), sources["train"])
+    claim(workdir, values, sources["train"])
 
     describe(recipe, trainer, sources, schedule)
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
@@ -113,7 +120,8 @@ def make_task(recipe: Recipe) -> Pretraining:
     masking = Masking(**dataclasses.asdict(recipe.mask), grid=config.grid)
     if config.num_channels != 3:
         raise ValueError(f"Videos are read in RGB: model.num_channels must be 3, got {config.num_channels}.")
-    return Pretraining(config, masking, recipe.data.flip, recipe.seed, compute_dtype(recipe.compute_dtype))
+    dtype = compute_dtype(recipe.compute_dtype)
+    return Pretraining(config, masking, recipe.data.flip, recipe.seed, dtype, recipe.remat)
 
 
 def open_sources(recipe: Recipe) -> dict[str, VideoSource]:

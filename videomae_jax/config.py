@@ -24,6 +24,9 @@ ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "s
 # Before the activation's name in files of models that transformers would run as others, whichever of its classes is
 # asked to: no version of it knows such an activation.
 NOT_FOR_TRANSFORMERS = "videomae_jax:"
+# What training keeps of each block for the backward pass, which computes the rest again from the block's input:
+# everything; the products with weights and attention's results; nothing.
+Remat = Literal["none", "dots", "full"]
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 

@@ -29,7 +29,8 @@ TINY = VideoMAEConfig(
     decoder_intermediate_size=16,
     num_labels=3,
     initializer_range=0.2,
-)  # 2 x 2 x 2 tokens
+)
+HOW = {"kernel_init": xavier, "dtype": jnp.float32, "remat": "none"}  # 2 x 2 x 2 tokens
 RANDOM = dict(hidden_dropout_prob=0.1, attention_probs_dropout_prob=0.2, drop_path_rate=0.3, head_dropout_prob=0.4)
 
 
@@ -113,7 +114,7 @@ def test_split_keys_differ_and_are_each_clips_own():
 def test_drop_path_rates_rise_linearly_over_the_blocks():
     def rates(depth, rate):
         config = dataclasses.replace(TINY, num_hidden_layers=depth, drop_path_rate=rate)
-        return nnx.eval_shape(lambda: Stack(config, kernel_init=xavier, dtype=jnp.float32, rngs=nnx.Rngs(0)))
+        return nnx.eval_shape(lambda: Stack(config, **HOW, rngs=nnx.Rngs(0)))
 
     np.testing.assert_allclose(rates(5, 0.2).drop_path_rates, [0, 0.05, 0.1, 0.15, 0.2], rtol=1e-6)
     np.testing.assert_array_equal(rates(1, 0.2).drop_path_rates, [0])  # as torch.linspace and timm
@@ -122,7 +123,7 @@ def test_drop_path_rates_rise_linearly_over_the_blocks():
 @pytest.fixture(scope="module")
 def stack():
     """Three blocks of rates 0, 0.4 and 0.8."""
-    return Stack(dataclasses.replace(TINY, drop_path_rate=0.8), kernel_init=xavier, dtype=jnp.float32, rngs=nnx.Rngs(0))
+    return Stack(dataclasses.replace(TINY, drop_path_rate=0.8), **HOW, rngs=nnx.Rngs(0))
 
 
 @pytest.fixture(scope="module")

@@ -1,15 +1,28 @@
-"""Scaled dot-product attention, one function with a way of computing it for each platform."""
+"""Scaled dot-product attention: one function, computed as suits the platform, the dtype and the shape."""
+
+import dataclasses
+import re
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
+
+from videomae_jax.model.tiled_attention import attend_in_tiles
+
+Attend = Callable[[Array, Array, Array], Array]
+# From how many tokens on a TPU's kernel is used; fewer make a small matrix of scores.
+LONG = 512
+# The mesh axes that clips and heads are split over (training/mesh.py).
+CLIPS_AND_HEADS = PartitionSpec(("data", "fsdp"), None, "tensor")
 
 
 def attend(
     query: Float[Array, "B N K H"], key: Float[Array, "B N K H"], value: Float[Array, "B N K H"]
 ) -> Float[Array, "B N K H"]:
     """Every token attends to every other; softmax in fp32, scale 1/sqrt(H)."""
-    return jax.lax.platform_dependent(query, key, value, cpu=_clip_by_clip, default=_all_at_once)
+    return backend(platform(), query)(query, key, value)
 
 
 def attention_weights(query: Float[Array, "B Q K H"], key: Float[Array, "B N K H"]) -> Float[Array, "B K Q N"]:
@@ -27,19 +40,67 @@ def mix(weights: Float[Array, "B K Q N"], value: Float[Array, "B N K H"]) -> Flo
     return mixed.astype(value.dtype)
 
 
-def _all_at_once(query, key, value):
-    query = query * query.shape[-1] ** -0.5
-    scores = jnp.einsum("BNKH,BMKH->BKNM", query, key, preferred_element_type=jnp.float32)
-    weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=-1, keepdims=True)))
-    # Normalised after the product: a division for every token's output instead of for every pair of tokens.
-    total = weights.sum(axis=-1)[..., None].swapaxes(1, 2)  # [B N K 1]
-    mixed = jnp.einsum("BKNM,BMKH->BNKH", weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
-    return (mixed / total).astype(value.dtype)
+def platform() -> str:
+    """Where this is going to run: on the devices of the mesh that is set (`jax.set_mesh`), else on JAX's default."""
+    device = jax.sharding.get_abstract_mesh().abstract_device or jax.config.jax_default_device
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else device.platform
 
 
-def _clip_by_clip(query, key, value):
-    # The scores of one clip stay in the cache, and are computed again in the backward pass rather than read back.
-    def one(clip):
-        return _all_at_once(*(x[None] for x in clip))[0]
+def backend(platform: str, query: Float[Array, "B N K H"]) -> Attend:
+    """The fastest way of attending that this platform has for queries of this shape and dtype."""
+    _, N, _, H = query.shape
+    if platform == "cpu":
+        return attend_in_tiles
+    if platform == "tpu" and N >= LONG:
+        return attend_on_tpu
+    if platform == "gpu" and query.dtype in (jnp.bfloat16, jnp.float16) and H % 8 == 0 and H <= 128 and _is_ampere():
+        return attend_with_cudnn
+    return attend_plainly
 
-    return jax.lax.map(jax.checkpoint(one), (query, key, value))
+
+def attend_plainly(query, key, value):
+    """XLA's own products, with all the scores of a layer in memory at once."""
+    return jax.nn.dot_product_attention(query, key, value, implementation="xla")
+
+
+def attend_with_cudnn(query, key, value):
+    """cuDNN's flash attention."""
+    return jax.nn.dot_product_attention(query, key, value, implementation="cudnn")
+
+
+def attend_on_tpu(query, key, value):
+    """JAX's flash attention for TPUs, on each device's own clips and heads."""
+    if jax.sharding.get_abstract_mesh().empty:
+        return _tpu_kernel(query, key, value)
+    # The compiler cannot look into a kernel, and would gather all clips on every device.
+    spec = CLIPS_AND_HEADS
+    return jax.shard_map(_tpu_kernel, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)(query, key, value)
+
+
+def _tpu_kernel(query, key, value):
+    from jax.experimental.pallas.ops.tpu import flash_attention as tpu_flash  # takes a while, and only TPUs need it
+
+    B, N, _, H = query.shape
+    lanes = tpu_flash.NUM_LANES
+    padding = -N % lanes  # the kernel takes whole lanes of keys
+    block = max(size for size in range(lanes, LONG + 1, lanes) if (N + padding) % size == 0)
+    blocks = tpu_flash.BlockSizes(
+        **{field.name: block for field in dataclasses.fields(tpu_flash.BlockSizes)} | {"block_b": 1}
+    )
+    tokens = [jnp.pad(x.swapaxes(1, 2), ((0, 0), (0, 0), (0, padding), (0, 0))) for x in (query, key, value)]
+    # Tokens attend within their own segment: padding, the second, is not seen.
+    segment = jnp.broadcast_to(jnp.arange(N + padding) >= N, (B, N + padding)).astype(jnp.int32)
+    mixed = tpu_flash.flash_attention(
+        *tokens, segment_ids=tpu_flash.SegmentIds(segment, segment), sm_scale=H**-0.5, block_sizes=blocks
+    )
+    return mixed[:, :, :N].swapaxes(1, 2)
+
+
+def _is_ampere() -> bool:
+    """Whether these are CUDA devices new enough for cuDNN's kernels; an AMD device's capability is no number."""
+    return all(
+        re.fullmatch(r"\d+\.\d+", capability) and float(capability) >= 8
+        for capability in (str(device.compute_capability) for device in jax.local_devices(backend="gpu"))
+    )

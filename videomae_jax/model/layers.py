@@ -1,6 +1,6 @@
 """The transformer: attention, MLP, block, and a stack of blocks run by one scan."""
 
-import functools
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,13 +9,14 @@ from flax import nnx
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Float
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model.attention import attend, attention_weights, mix
 from videomae_jax.model.dropout import Keys, drop_path, dropout, split_keys
+from videomae_jax.model.tiled_attention import KEPT
 
 # The functions of config.ACTIVATIONS.
 ACTIVATION = {
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5)),  # PyTorch's formula; jax.nn's takes twice as long
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -29,6 +30,13 @@ def layer_norm(dim: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
     return nnx.LayerNorm(dim, epsilon=eps, dtype=jnp.float32, use_fast_variance=False, rngs=rngs)
 
 
+def by_rows(layer: nnx.Linear, x: Float[Array, "B N D"]) -> Float[Array, "B N F"]:
+    """A linear layer on tokens as rows: XLA's products on CPUs, for the weights' gradients above all, are slower with
+    more axes."""
+    B, N, D = x.shape
+    return layer(x.reshape(B * N, D)).reshape(B, N, -1)
+
+
 class QKV(nnx.Module):
     """Query, key and value of every token in one product; the key has no bias (BEiT, V1 modeling_finetune.py)."""
 
@@ -40,11 +48,13 @@ class QKV(nnx.Module):
         self.dtype = dtype
 
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "3 B N D"]:
-        qkv = jnp.einsum("BND,DcF->cBNF", x.astype(self.dtype), self.kernel[...].astype(self.dtype))
-        if self.q_bias is None:
-            return qkv
-        biases = jnp.stack([self.q_bias[...], jnp.zeros_like(self.q_bias[...]), self.v_bias[...]])
-        return qkv + biases[:, None, None].astype(self.dtype)
+        B, N, D = x.shape
+        rows = x.reshape(B * N, D).astype(self.dtype)  # see `by_rows`
+        qkv = jnp.einsum("RD,DcF->RcF", rows, self.kernel[...].astype(self.dtype))
+        if self.q_bias is not None:
+            biases = jnp.stack([self.q_bias[...], jnp.zeros_like(self.q_bias[...]), self.v_bias[...]])
+            qkv += biases.astype(self.dtype)
+        return jnp.moveaxis(qkv, 1, 0).reshape(3, B, N, D)
 
 
 class Attention(nnx.Module):
@@ -70,7 +80,7 @@ class Attention(nnx.Module):
             mixed = mix(dropout(weights, self.weight_dropout, weight_keys), value)
         else:
             mixed = attend(query, key, value)
-        update = dropout(self.output(mixed.reshape(B, N, D)), self.output_dropout, output_keys)
+        update = dropout(by_rows(self.output, mixed.reshape(B, N, D)), self.output_dropout, output_keys)
         return update, weights if output_attentions else None
 
 
@@ -85,7 +95,8 @@ class Mlp(nnx.Module):
         self.dropout = config.hidden_dropout_prob
 
     def __call__(self, x: Float[Array, "B N D"], keys: Keys = None) -> Float[Array, "B N D"]:
-        return dropout(self.output(ACTIVATION[self.activation](self.intermediate(x))), self.dropout, keys)
+        hidden = ACTIVATION[self.activation](by_rows(self.intermediate, x))
+        return dropout(by_rows(self.output, hidden), self.dropout, keys)
 
 
 class Block(nnx.Module):
@@ -117,13 +128,16 @@ class Block(nnx.Module):
 class Stack(nnx.Module):
     """A config's blocks as one, each parameter with a leading axis L: compile time does not grow with depth."""
 
-    def __init__(self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, config: VideoMAEConfig, *, kernel_init: Initializer, dtype: jnp.dtype, remat: Remat, rngs: nnx.Rngs
+    ):
         def block(key):
             return Block(config, kernel_init=kernel_init, dtype=dtype, rngs=nnx.Rngs(key))
 
         self.layer = jax.vmap(block)(jax.random.split(rngs.params(), config.num_hidden_layers))
         self.depth = config.num_hidden_layers
         self.drop_path_rate = config.drop_path_rate
+        self.remat = check_remat(remat)
 
     def __call__(
         self,
@@ -139,14 +153,12 @@ class Stack(nnx.Module):
         rates = jnp.asarray(self.drop_path_rates) if keys is not None and self.drop_path_rate > 0 else None
         layer_keys = None if keys is None else split_keys(keys, self.depth)
 
-        # Rematerialised by block: the backward pass keeps one activation a layer.
-        @jax.checkpoint
         def run(x, layer):
             block, *randomness = layer
             after, weights = block(x, *randomness, output_attentions=output_attentions)
             return after, (x if output_hidden_states else None, weights)
 
-        last, (inputs, weights) = jax.lax.scan(run, x, (self.layer, layer_keys, rates))
+        last, (inputs, weights) = jax.lax.scan(_remat(run, self.remat), x, (self.layer, layer_keys, rates))
         hidden_states = (*inputs, last) if output_hidden_states else None
         return last, hidden_states, tuple(weights) if output_attentions else None
 
@@ -154,3 +166,29 @@ class Stack(nnx.Module):
     def drop_path_rates(self) -> Float[np.ndarray, " L"]:
         """Of each block: from 0 in the first linearly to the config's in the last (V1 modeling_finetune.py)."""
         return np.linspace(0, self.drop_path_rate, self.depth, dtype=np.float32)
+
+
+def check_remat(name: str) -> Remat:
+    """The name, if it is one of `Remat`; raises a ValueError otherwise."""
+    if name not in get_args(Remat):
+        raise ValueError(f"remat must be one of {', '.join(get_args(Remat))}, got {name!r}.")
+    return name
+
+
+def _remat(block, remat: Remat):
+    if remat == "none":
+        return block
+    # In a loop XLA cannot merge the second computation with the first, which prevent_cse would see to at a price.
+    return jax.checkpoint(block, policy=_keeps if remat == "dots" else None, prevent_cse=False)
+
+
+def _keeps(primitive, *operands, **parameters) -> bool:
+    """Whether an operation's results are worth their memory: products with weights, and attention's results.
+
+    These are named by our own implementation; kernels, of cuDNN and for TPUs, are one operation.
+    """
+    if primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper"):
+        return True
+    policies = jax.checkpoint_policies
+    weights, named = policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(KEPT)
+    return weights(primitive, *operands, **parameters) or named(primitive, *operands, **parameters)

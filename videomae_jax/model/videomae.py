@@ -26,7 +26,7 @@ from flax import nnx
 from jax.nn.initializers import Initializer
 from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model import initialisation
 from videomae_jax.model import patches as px
 from videomae_jax.model.compiled import cached_jit
@@ -51,6 +51,7 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
     Args:
       config: shape and behaviour.
       dtype: compute dtype of the matrix products; parameters, LayerNorm and softmax stay fp32.
+      remat: what training keeps in memory (`config.Remat`); without gradients it changes nothing.
       kernel_init: how the blocks' matrices are drawn.
       rngs: source of the initial parameters, drawn as the original draws them.
     """
@@ -60,13 +61,14 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         config: VideoMAEConfig,
         *,
         dtype: jnp.dtype = jnp.float32,
+        remat: Remat = "dots",
         kernel_init: Initializer = initialisation.xavier,
         rngs: nnx.Rngs,
     ):
         self.config = config
         self.dtype = dtype
         self.embeddings = PatchEmbeddings(config.patch_dim, config.hidden_size, dtype=dtype, rngs=rngs)
-        self.encoder = Stack(config, kernel_init=kernel_init, dtype=dtype, rngs=rngs)
+        self.encoder = Stack(config, kernel_init=kernel_init, dtype=dtype, remat=remat, rngs=rngs)
         # As in Hugging Face: a model that pools by mean has its norm (fc_norm) after the pooling.
         has_norm = not config.use_mean_pooling
         self.layernorm = layer_norm(config.hidden_size, config.layer_norm_eps, rngs) if has_norm else None
@@ -141,10 +143,12 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
 class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
     """The masked autoencoder (paper section 3; V1 modeling_pretrain.py:188-275)."""
 
-    def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, remat: Remat = "dots", rngs: nnx.Rngs
+    ):
         self.config = config
         self.dtype = dtype
-        self.videomae = VideoMAEModel(config, dtype=dtype, rngs=rngs)
+        self.videomae = VideoMAEModel(config, dtype=dtype, remat=remat, rngs=rngs)
         self.encoder_to_decoder = nnx.Linear(
             config.hidden_size,
             config.decoder_hidden_size,
@@ -154,7 +158,7 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
             rngs=rngs,
         )
         self.mask_token = nnx.Param(initialisation.mask_token(rngs.params(), (config.decoder_hidden_size,)))
-        self.decoder = VideoMAEDecoder(config, dtype=dtype, rngs=rngs)
+        self.decoder = VideoMAEDecoder(config, dtype=dtype, remat=remat, rngs=rngs)
 
     def __call__(
         self,
@@ -223,13 +227,15 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
     that it starts as one that cannot tell classes apart.
     """
 
-    def __init__(self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, rngs: nnx.Rngs):
+    def __init__(
+        self, config: VideoMAEConfig, *, dtype: jnp.dtype = jnp.float32, remat: Remat = "dots", rngs: nnx.Rngs
+    ):
         self.config = config
         self.dtype = dtype
         # The original truncates at +-2, a hundred deviations.
         normal = jax.nn.initializers.normal
         how = dict(kernel_init=normal(config.initializer_range), dtype=dtype, rngs=rngs)
-        self.videomae = VideoMAEModel(config, **how)
+        self.videomae = VideoMAEModel(config, remat=remat, **how)
         pools = config.use_mean_pooling
         self.fc_norm = layer_norm(config.hidden_size, config.head_norm_eps, rngs) if pools else None
         self.pooler = AttentivePooler(config, **how) if config.attentive_pooling else None

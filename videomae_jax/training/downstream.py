@@ -101,6 +101,7 @@ class DownstreamRecipe:
     checkpoint_steps: int
     init_from: str | None  # a run's folder, any checkpoint, or "scratch"; must be said
     compute_dtype: str  # "float32", "bfloat16", or "auto": bfloat16 on GPU and TPU
+    remat: str  # what the backward pass finds in memory, one of config.Remat: less takes longer
     problem_type: str  # one of config.PROBLEM_TYPES
     model: dict[str, Any]  # `size` and fields of VideoMAEConfig; None: the checkpoint's
     data: DownstreamData

@@ -13,7 +13,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt32
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.data.labels import NO_LABEL, SINGLE_LABEL
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize
@@ -49,10 +49,11 @@ class Finetuning:
     adapter_rank: int | None
     seed: int
     dtype: jnp.dtype
+    remat: Remat = "dots"
 
     def create(self, key: Key[Array, ""]) -> VideoMAEForVideoClassification:
         """A freshly initialised model."""
-        return VideoMAEForVideoClassification(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
+        return VideoMAEForVideoClassification(self.config, dtype=self.dtype, remat=self.remat, rngs=nnx.Rngs(key))
 
     @classmethod
     def of_recipe(cls, recipe: DownstreamRecipe, config: VideoMAEConfig) -> Self:
@@ -72,6 +73,7 @@ class Finetuning:
             adapter_rank=optim.adapter_rank,
             seed=recipe.seed,
             dtype=compute_dtype(recipe.compute_dtype),
+            remat=recipe.remat,
         )
 
     def load(self, checkpoint: Checkpoint) -> VideoMAEForVideoClassification:
@@ -94,6 +96,7 @@ class Finetuning:
             return VideoMAEForVideoClassification.from_checkpoint(
                 dataclasses.replace(checkpoint, arrays=arrays, config=self.config),
                 dtype=self.dtype,
+                remat=self.remat,
                 rngs=nnx.Rngs(self.seed),
                 pools_as_told=True,
             )

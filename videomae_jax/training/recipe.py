@@ -9,6 +9,8 @@ from typing import Any, get_args, get_type_hints
 
 from ml_collections import ConfigDict, config_dict
 
+from videomae_jax.config import Remat
+
 MINIMUM = {"seed": 0, "workers": 0}  # of counts; 1 for all others
 
 
@@ -80,6 +82,7 @@ class Recipe:
     checkpoint_steps: int
     init_from: str | None  # a run's folder or a model's, to go on from its weights
     compute_dtype: str  # "float32", "bfloat16", or "auto": bfloat16 on GPU and TPU
+    remat: str  # what the backward pass finds in memory, one of config.Remat: less takes longer
     model: dict[str, Any]  # `size` and fields of VideoMAEConfig
     mask: Mask
     data: Data
@@ -103,6 +106,8 @@ def check_run(recipe: Any) -> None:
     """Raises a ValueError where what all recipes share makes no sense."""
     if "size" not in recipe.model:
         raise ValueError("config.model.size is missing.")
+    if recipe.remat not in get_args(Remat):
+        raise ValueError(f"config.remat must be one of {', '.join(get_args(Remat))}, got {recipe.remat!r}.")
     if recipe.total_epochs <= 0:
         raise ValueError(f"config.total_epochs must be positive, got {recipe.total_epochs}.")
 
@@ -153,6 +158,7 @@ def run(size: str) -> ConfigDict:
     config.checkpoint_steps = 1000
     config.init_from = config_dict.placeholder(str)
     config.compute_dtype = "auto"
+    config.remat = "dots"
 
     config.model = ConfigDict()
     config.model.size = size

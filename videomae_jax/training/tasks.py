@@ -11,7 +11,7 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model.losses import masked_loss, token_errors
 from videomae_jax.model.masking import MaskIds, Masking
 from videomae_jax.model.patches import gather, patchify
@@ -57,10 +57,11 @@ class Pretraining:
     flip: bool
     seed: int
     dtype: jnp.dtype
+    remat: Remat = "dots"
 
     def create(self, key: Key[Array, ""]) -> VideoMAEForPreTraining:
         """A freshly initialised model."""
-        return VideoMAEForPreTraining(self.config, dtype=self.dtype, rngs=nnx.Rngs(key))
+        return VideoMAEForPreTraining(self.config, dtype=self.dtype, remat=self.remat, rngs=nnx.Rngs(key))
 
     def find(self, name: str | Path) -> Checkpoint:
         """A checkpoint of this task's model, opened.
@@ -93,7 +94,7 @@ class Pretraining:
 
     def load(self, name: str | Path) -> VideoMAEForPreTraining:
         """A model with a checkpoint's weights; errors as in `find`."""
-        return VideoMAEForPreTraining.from_checkpoint(self.find(name), dtype=self.dtype)
+        return VideoMAEForPreTraining.from_checkpoint(self.find(name), dtype=self.dtype, remat=self.remat)
 
     def trains(self, path: str, shape: tuple[int, ...]) -> Bool[np.ndarray, ""]:
         """Whether a parameter is trained: all are."""

@@ -30,6 +30,7 @@ MAY_CHANGE = (
     "knn",
     CONFIG,  # follows from the others
     "mesh",
+    "remat",
     "data.val_path",
     "data.test_path",
     "data.workers",

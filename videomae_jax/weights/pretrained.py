@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import nnx
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from videomae_jax.config import CONFIG_FILE, VideoMAEConfig
+from videomae_jax.config import CONFIG_FILE, Remat, VideoMAEConfig
 from videomae_jax.weights.arrays import Fitted, from_checkpoint, listed, part_of, to_checkpoint
 from videomae_jax.weights.checkpoint import Checkpoint
 from videomae_jax.weights.files import WEIGHTS_FILE, write_arrays
@@ -20,7 +20,7 @@ from videomae_jax.weights.huggingface import HUGGINGFACE, HUGGINGFACE_ENCODER
 
 
 class PretrainedMixin:
-    """Saving and loading for modules with a `config`, a constructor `(config, dtype=..., rngs=...)` and parameters."""
+    """Saving and loading for modules with a `config` and a constructor `(config, dtype=..., remat=..., rngs=...)`."""
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Writes `config.json` and `model.safetensors`, under Hugging Face's names and in torch's array order.
@@ -43,6 +43,7 @@ class PretrainedMixin:
         name: str | Path,
         *,
         dtype: jnp.dtype = jnp.float32,
+        remat: Remat = "dots",
         revision: str | None = None,
         ignore_mismatched_sizes: bool = False,
         rngs: nnx.Rngs | None = None,
@@ -58,7 +59,7 @@ class PretrainedMixin:
         Args:
           name: a folder with weights, a file (`.safetensors`, `.pth`, `.bin`), a run's folder, or a Hugging Face Hub
             id.
-          dtype: compute dtype.
+          dtype, remat: those of the model.
           revision: branch, tag or commit on the Hub.
           ignore_mismatched_sizes: start parameters of another shape afresh: a classifier of other labels, say.
           rngs: where new parameters are drawn from; seed 0 by default.
@@ -73,6 +74,7 @@ class PretrainedMixin:
         return cls.from_checkpoint(
             checkpoint,
             dtype=dtype,
+            remat=remat,
             ignore_mismatched_sizes=ignore_mismatched_sizes,
             rngs=rngs,
             pools_as_told="use_mean_pooling" in config_overrides,
@@ -84,6 +86,7 @@ class PretrainedMixin:
         checkpoint: Checkpoint,
         *,
         dtype: jnp.dtype = jnp.float32,
+        remat: Remat = "dots",
         ignore_mismatched_sizes: bool = False,
         rngs: nnx.Rngs | None = None,
         pools_as_told: bool = False,
@@ -92,18 +95,18 @@ class PretrainedMixin:
 
         Args:
           checkpoint: with the config that the model is to have.
-          dtype, ignore_mismatched_sizes, rngs: those of `from_pretrained`.
+          dtype, remat, ignore_mismatched_sizes, rngs: those of `from_pretrained`.
           pools_as_told: a new classifier, too, pools as the config says.
 
         Raises:
           ValueError: weights that do not fit the model.
         """
         config, notes = checkpoint.config, []
-        graphdef, wanted = _abstract(cls, config, dtype)
+        graphdef, wanted = _abstract(cls, config, dtype, remat)
         new_head = "classifier/kernel" in wanted and not checkpoint.has("classifier")
         if new_head and not config.use_mean_pooling and not config.attentive_pooling and not pools_as_told:
             config = dataclasses.replace(config, use_mean_pooling=True)
-            graphdef, wanted = _abstract(cls, config, dtype)
+            graphdef, wanted = _abstract(cls, config, dtype, remat)
             notes = [
                 "the new classifier pools by mean; the checkpoint's use_mean_pooling=False, kept from its "
                 "pre-training, would classify from token 0, one corner of the clip (pass it to have that)"
@@ -145,9 +148,9 @@ def _is_encoder(params: dict[str, Any]) -> bool:
     return all(path.startswith("videomae/") for path in params)
 
 
-def _abstract(cls: type, config: VideoMAEConfig, dtype: jnp.dtype) -> tuple[nnx.GraphDef, dict[str, Any]]:
+def _abstract(cls: type, config: VideoMAEConfig, dtype: jnp.dtype, remat: Remat) -> tuple[nnx.GraphDef, dict[str, Any]]:
     """A model without its arrays: path -> shape and dtype."""
-    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(config, dtype=dtype, rngs=nnx.Rngs(0))))
+    graphdef, state = nnx.split(nnx.eval_shape(lambda: cls(config, dtype=dtype, remat=remat, rngs=nnx.Rngs(0))))
     return graphdef, flat_params(state)
 
 
