@@ -5,15 +5,19 @@
 FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each seed a tiny ViT is pre-trained on the
 training videos without their labels and fine-tuned with them, against one fine-tuned from random weights for as many
 steps, and one for as many floating-point operations as pre-training and fine-tuning took together. Then the masks, the
-ratios and the positions change, one at a time. Every run is one of `train.py` or `eval.py` in a folder below `--work`:
-the same command goes on where it was interrupted.
+ratios and the positions change, one at a time, with a shorter fine-tuning. Every run is one of `train.py` or `eval.py`
+in a folder below `--work`: the same command goes on where it was interrupted.
 """
 
 import argparse
 import dataclasses
 import json
+import os
+import queue
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +30,8 @@ from videomae_jax.training.metrics import read_metrics
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ["videomae-jax", "jax", "flax", "optax", "grain"]
-SIDE = 64  # pixels of the prepared videos' shorter side; the model's clips are of half of that
+SIDE = 64  # pixels of the prepared videos' shorter side
+PIXELS = 48  # of the model's clips, in 6 x 6 places
 PRETRAINING = ("configs/quickstart.py:goal=moves", "train.py")
 FINETUNING = ("configs/quickstart_finetune.py", "eval.py")
 
@@ -36,7 +41,7 @@ class Variant:
     """One way to pre-train. The first is that of all comparisons."""
 
     kind: str = "tube"
-    ratio: float = 0.9
+    ratio: float = 0.75
     positions: str = "sincos_3d"
 
     @property
@@ -44,77 +49,88 @@ class Variant:
         return f"{self.kind}_{self.ratio:g}_{self.positions}"
 
 
-# Frame masking hides whole frames: 7 of 8 for a ratio of 0.9. Tube masking hides 14 of 16 places of a frame then, and
-# random masking 7 of 8 tokens for a ratio of 0.875: all three 87.5 %.
+# Frame masking hides whole latent frames: 6 of 8 for a ratio of 0.75, just as much as the others.
 ABLATIONS = {
-    "masks": (Variant(), Variant("random", 0.875), Variant("frame", 0.9)),
-    "ratios": (Variant(ratio=0.5), Variant(ratio=0.75), Variant(), Variant(ratio=0.95)),
+    "masks": (Variant(), Variant("random"), Variant("frame")),
+    "ratios": (Variant(ratio=0.5), Variant(), Variant(ratio=0.9), Variant(ratio=0.95)),
     "positions": (Variant(positions="sincos_1d"), Variant()),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The runs, below one folder.
+    """The runs, below one folder, several at once.
 
     Attributes:
       work: the folder.
       data: the prepared training and validation videos.
-      pretraining_steps, finetuning_steps: of every run.
+      pretraining_steps: of every pre-training run.
+      cores: the processor cores that each of the runs at a time has to itself; taken and put back by the runs.
     """
 
     work: Path
     data: tuple[str, str]
     pretraining_steps: int
-    finetuning_steps: int
+    cores: queue.SimpleQueue
 
-    def pretrained(self, variant: Variant, seed: int) -> Path:
-        """The folder of a pre-training run, which is run or finished now."""
-        workdir = self.work / f"pretrain_{variant.name}_seed{seed}"
-        self._run(
-            PRETRAINING,
-            workdir,
-            {
-                "seed": seed,
-                "total_steps": self.pretraining_steps,
-                "mask.kind": variant.kind,
-                "mask.ratio": variant.ratio,
-                "model.position_embedding_type": variant.positions,
-                "eval.steps": self.pretraining_steps,
-                "data.val_path": "",
-            },
-        )
-        return workdir
-
-    def finetuned(self, variant: Variant, seed: int) -> Path:
-        """The folder of a fine-tuning run from a pre-training run of the same seed."""
-        keys = {"init_from": self.pretrained(variant, seed), "model.position_embedding_type": variant.positions}
-        return self._finetune(f"finetune_{variant.name}_seed{seed}", seed, self.finetuning_steps, keys)
+    def finetuned(self, pretraining: Path, seed: int, steps: int) -> Path:
+        """The folder of a fine-tuning run from that of a pre-training run; run or finished now, as all are."""
+        name = f"{pretraining.name.replace('pretrain', f'finetune_{steps}')}"
+        positions = json.loads((pretraining / "recipe.json").read_text())["model"]["position_embedding_type"]
+        keys = {"init_from": pretraining, "model.position_embedding_type": positions}
+        return self._finetune(name, seed, steps, keys)
 
     def from_scratch(self, seed: int, steps: int) -> Path:
-        """The folder of a run from random weights: one learning rate for all layers, as these need."""
-        keys = {"init_from": "scratch", "optim.layer_decay": 1.0}
-        return self._finetune(f"scratch_{steps}_seed{seed}", seed, steps, keys)
+        """The folder of a run from random weights."""
+        return self._finetune(f"scratch_{steps}_seed{seed}", seed, steps, {"init_from": "scratch"})
+
+    def pretrained(self, variant: Variant, seed: int) -> Path:
+        """The folder of a pre-training run."""
+        keys = {
+            "seed": seed,
+            "total_steps": self.pretraining_steps,
+            "mask.kind": variant.kind,
+            "mask.ratio": variant.ratio,
+            "model.position_embedding_type": variant.positions,
+            "eval.steps": self.pretraining_steps,
+            "data.val_path": "",
+        }
+        return self._run(PRETRAINING, f"pretrain_{variant.name}_seed{seed}", keys)
 
     def _finetune(self, name: str, seed: int, steps: int, keys: dict) -> Path:
         every = max(steps // 10, 1)
         keys = {"seed": seed, "total_steps": steps, "eval.steps": every, "data.val_path": self.data[1], **keys}
-        self._run(FINETUNING, self.work / name, keys)
-        return self.work / name
+        return self._run(FINETUNING, name, keys)
 
-    def _run(self, command: tuple[str, str], workdir: Path, keys: dict) -> None:
+    def _run(self, command: tuple[str, str], name: str, keys: dict) -> Path:
         config, script = command
-        words = [f"--config.{key}={value}" for key, value in ({"data.path": self.data[0]} | keys).items()]
-        log = workdir.with_suffix(".log")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        print(f"{workdir.name} ...", flush=True)
-        with log.open("a") as file:
-            done = subprocess.run(
-                [sys.executable, script, "--config", config, "--workdir", str(workdir.absolute()), *words],
-                **dict(cwd=ROOT, stdout=file, stderr=subprocess.STDOUT),
-            )
+        keys = {"data.path": self.data[0], "model.image_size": f"({PIXELS}, {PIXELS})", **keys}
+        workdir, log = self.work / name, self.work / f"{name}.log"
+        cores = self.cores.get()
+        try:
+            print(f"{name} ...", flush=True)
+            with log.open("a") as file:
+                done = subprocess.run(
+                    [sys.executable, script, "--config", config, "--workdir", str(workdir)]
+                    + [f"--config.{key}={value}" for key, value in keys.items()],
+                    cwd=ROOT,
+                    stdout=file,
+                    stderr=subprocess.STDOUT,
+                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
+                )
+        finally:
+            self.cores.put(cores)
         if done.returncode:
             raise SystemExit(f"{script} failed, see {log}")
+        return workdir
+
+
+def shared_cores(jobs: int) -> queue.SimpleQueue:
+    """This machine's cores in as many parts as there are runs at a time."""
+    cores, parts = sorted(os.sched_getaffinity(0)), queue.SimpleQueue()
+    for job in range(jobs):
+        parts.put(set(cores[job::jobs]))
+    return parts
 
 
 def top1(workdir: Path) -> float:
@@ -152,40 +168,63 @@ def hidden_share(pretraining: Path) -> float:
     return Masking(**recipe["mask"], grid=grid).encoder.effective_ratio
 
 
-def same_compute_steps(experiment: Experiment, pretraining: Path, finetuning: Path) -> int:
-    """Fine-tuning steps that take as many operations as a run's pre-training and fine-tuning."""
+def same_compute_steps(pretraining: Path, finetuning: Path) -> int:
+    """Fine-tuning steps that take as many operations as a pre-training and a fine-tuning run together."""
     recipes = [json.loads((workdir / "recipe.json").read_text()) for workdir in (pretraining, finetuning)]
     config = VideoMAEConfig.from_size(**recipes[0]["model"])
     masking = Masking(**recipes[0]["mask"], grid=config.grid)
     decoded = config.num_patches - (masking.decoder.num_masked if masking.decoder else masking.encoder.num_masked)
     visible = config.num_patches - masking.encoder.num_masked
-    clips = [recipe["data"]["batch_size"] * recipe["data"]["views"] for recipe in recipes]
-    before = experiment.pretraining_steps * clips[0] * operations(config, visible, decoded)
-    return experiment.finetuning_steps + round(before / (clips[1] * operations(config, config.num_patches, 0)))
+    steps = [recipe["total_steps"] * recipe["data"]["batch_size"] * recipe["data"]["views"] for recipe in recipes]
+    clip = [operations(config, visible, decoded), operations(config, config.num_patches, 0)]
+    return recipes[1]["total_steps"] + round(steps[0] * clip[0] * recipes[1]["total_steps"] / (steps[1] * clip[1]))
 
 
-def measure(experiment: Experiment, seeds: range, groups: list[str]) -> tuple[list[Row], dict[str, float], dict]:
-    """Runs what is missing. Rows of accuracies, the differences, the curves."""
-    best = Variant()
-    finetuned = [experiment.finetuned(best, seed) for seed in seeds]
-    scratch = [experiment.from_scratch(seed, experiment.finetuning_steps) for seed in seeds]
-    steps = same_compute_steps(experiment, experiment.pretrained(best, seeds[0]), finetuned[0])
-    longer = [experiment.from_scratch(seed, steps) for seed in seeds]
-    named = {"pretrained": finetuned, "scratch": scratch, "scratch_same_compute": longer}
-    rows = [Row("scratch_same_compute_steps", steps, "steps")]
-    for group in groups:
-        for variant in ABLATIONS[group]:
-            named[variant.name] = [experiment.finetuned(variant, seed) for seed in seeds]
+def measure(
+    experiment: Experiment, seeds: range, steps: int, ablation_steps: int, groups: list[str], jobs: int
+) -> tuple[list[Row], dict[str, float], dict]:
+    """Runs what is missing. Rows of accuracies, the differences, the curves.
+
+    Args:
+      experiment: the runs.
+      seeds: of the runs of each kind.
+      steps: of fine-tuning, from the best pre-training and from scratch.
+      ablation_steps: of fine-tuning in the ablations.
+      groups: the ablations wanted.
+      jobs: how many runs at a time.
+    """
+    variants = list(dict.fromkeys(variant for group in groups for variant in ABLATIONS[group]))
+    with ThreadPoolExecutor(jobs) as pool:
+
+        def each(run: Callable[..., Path], *arguments: Iterable) -> list[Path]:
+            return list(pool.map(run, *arguments))
+
+        def pretrained(variant: Variant) -> list[Path]:
+            return each(experiment.pretrained, [variant] * len(seeds), seeds)
+
+        def finetuned(pretraining: list[Path], steps: int) -> list[Path]:
+            return each(experiment.finetuned, pretraining, seeds, [steps] * len(seeds))
+
+        def from_scratch(steps: int) -> list[Path]:
+            return each(experiment.from_scratch, seeds, [steps] * len(seeds))
+
+        best = pretrained(Variant())
+        named = {"pretrained": finetuned(best, steps), "scratch": from_scratch(steps)}
+        more = same_compute_steps(best[0], named["pretrained"][0])
+        named["scratch_same_compute"] = from_scratch(more)
+        folders = {variant: pretrained(variant) for variant in variants}
+        named |= {variant.name: finetuned(folders[variant], ablation_steps) for variant in variants}
+
+    rows = [Row("scratch_same_compute_steps", more, "steps")]
     for name, workdirs in named.items():
         values = [top1(workdir) for workdir in workdirs]
         rows.append(Row(f"{name}_top1", float(np.mean(values)), "%"))
         rows.append(Row(f"{name}_top1_std", float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "points"))
-    for variant in {variant: None for group in groups for variant in ABLATIONS[group]}:
-        rows.append(Row(f"{variant.name}_hidden", 100 * hidden_share(experiment.pretrained(variant, seeds[0])), "%"))
+    rows += [Row(f"{variant.name}_hidden", 100 * hidden_share(folders[variant][0]), "%") for variant in variants]
     means = {row.name: row.value for row in rows}
     differences = {
-        "pretrained_minus_scratch": means["pretrained_top1"] - means["scratch_top1"],
-        "pretrained_minus_scratch_same_compute": means["pretrained_top1"] - means["scratch_same_compute_top1"],
+        f"pretrained_minus_{name}": means["pretrained_top1"] - means[f"{name}_top1"]
+        for name in ("scratch", "scratch_same_compute")
     }
     return rows, differences, {name: curve(workdirs) for name, workdirs in named.items()}
 
@@ -214,17 +253,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the report; a plot is put beside it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pretraining-steps", type=int, default=1500)
-    parser.add_argument("--finetuning-steps", type=int, default=1000)
+    parser.add_argument("--finetuning-steps", type=int, default=2400)
+    parser.add_argument("--ablation-steps", type=int, default=1200, help="of fine-tuning in the ablations")
     parser.add_argument("--ablations", nargs="*", choices=tuple(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its share of the cores")
     arguments = parser.parse_args()
-    data = ("builtin:train", "builtin:val")
+    work, data = arguments.work.absolute(), ("builtin:train", "builtin:val")
+    work.mkdir(parents=True, exist_ok=True)
     if arguments.videos is not None:
-        prepared = arguments.work.absolute() / "data"
+        prepared = work / "data"
         sets = [f"--{name}={arguments.videos / f'{name}.csv'}" for name in ("train", "val")]
         prepare.main([f"--out={prepared}", *sets, f"--short-side={SIDE}", "--quality=95"])
         data = (f"{prepared}:train", f"{prepared}:val")
-    experiment = Experiment(arguments.work, data, arguments.pretraining_steps, arguments.finetuning_steps)
-    rows, differences, curves = measure(experiment, range(arguments.seeds), arguments.ablations)
+    experiment = Experiment(work, data, arguments.pretraining_steps, shared_cores(arguments.jobs))
+    rows, differences, curves = measure(
+        experiment,
+        range(arguments.seeds),
+        arguments.finetuning_steps,
+        arguments.ablation_steps,
+        arguments.ablations,
+        arguments.jobs,
+    )
     write_report(arguments.out, processor_name(), PACKAGES, rows, differences, {"curves": curves})
     if arguments.out is not None:
         plot(curves, arguments.out.with_suffix(".png"))

@@ -5,15 +5,15 @@
 
 What is other than in the published recipe, so that something emerges in minutes:
 
-- raw pixels as targets, whose loss can be compared with predictors that need no model;
 - 3-D positions, in which neighbours in every direction look alike;
 - the decoder works on a random part of what is hidden (V2's dual masking);
 - a small model, a high learning rate.
 
 goal=pictures is for looking at reconstructions: tokens of 2 x 2 pixels and 4 frames, in a grid of 2 x 32 x 32, of which
-a tenth shows where things are; clipped gradients.
+a tenth shows where things are; raw pixels as targets, whose loss can be compared with predictors that need no model;
+clipped gradients.
 goal=moves is for `quickstart_finetune.py`, which tells the camera's moves apart: the published tokens of 2 frames, 8 of
-them in time, in frames of 4 x 4. Clips are not mirrored, since moves have a direction.
+them in time, in frames of 4 x 4, a quarter of which is seen. Clips are not mirrored, since moves have a direction.
 """
 
 from videomae_jax.training.recipe import parse_options, pretraining
@@ -27,7 +27,6 @@ def get_config(options: str = ""):
     config.log_steps = 50
     config.checkpoint_steps = 100
 
-    config.model.norm_pix_loss = False
     config.model.position_embedding_type = "sincos_3d"
     config.mask.decoder_kind = "random"
 
@@ -43,6 +42,7 @@ def get_config(options: str = ""):
 
 def for_pictures(config):
     config.total_steps = 700
+    config.model.norm_pix_loss = False
     config.model.image_size = (64, 64)
     config.model.patch_size = 2
     config.model.num_frames = 8
@@ -62,6 +62,7 @@ def for_pictures(config):
 def for_moves(config):
     config.total_steps = 700
     config.model.image_size = (32, 32)
+    config.mask.ratio = 0.75
     config.mask.decoder_ratio = 0.5
     config.data.batch_size = 16
     config.data.views = 4

@@ -30,6 +30,8 @@ def get_config(options: str = ""):
     config.data.stride = 2
     config.data.workers = 0
 
+    # Smaller crops change what little a zoom or a turn shows.
+    config.augment.crop = "multi_scale"
     config.augment.flip = False
     config.augment.randaugment = None
     config.augment.erasing = 0.0
@@ -37,9 +39,10 @@ def get_config(options: str = ""):
     config.augment.cutmix = 0.0
     config.augment.label_smoothing = 0.0
 
-    config.optim.base_lr = 1e-3 * 256 / 16
+    config.optim.base_lr = 4e-4 * 256 / 16
     config.optim.min_lr = 1e-6 * 256 / 16
     config.optim.warmup_epochs = 1.0
+    config.optim.layer_decay = 1.0
 
     config.eval.steps = 100
     config.test.segments = 1
