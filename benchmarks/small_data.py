@@ -5,7 +5,7 @@
 FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each seed a tiny ViT is pre-trained on the
 training videos without their labels and fine-tuned with them, against one fine-tuned from random weights for as many
 steps, and one for as many floating-point operations as pre-training and fine-tuning took together. Then the masks, the
-ratios and the positions change, one at a time, with a shorter fine-tuning. Every run is one of `train.py` or `eval.py`
+ratios and the positions change, one at a time, with half the steps of both. Every run is one of `train.py` or `eval.py`
 in a folder below `--work`: the same command goes on where it was interrupted.
 """
 
@@ -64,18 +64,16 @@ class Experiment:
     Attributes:
       work: the folder.
       data: the prepared training and validation videos.
-      pretraining_steps: of every pre-training run.
       cores: the processor cores that each of the runs at a time has to itself; taken and put back by the runs.
     """
 
     work: Path
     data: tuple[str, str]
-    pretraining_steps: int
     cores: queue.SimpleQueue
 
     def finetuned(self, pretraining: Path, seed: int, steps: int) -> Path:
         """The folder of a fine-tuning run from that of a pre-training run; run or finished now, as all are."""
-        name = f"{pretraining.name.replace('pretrain', f'finetune_{steps}')}"
+        name = pretraining.name.replace("pretrain", f"finetune_{steps}_from")
         positions = json.loads((pretraining / "recipe.json").read_text())["model"]["position_embedding_type"]
         keys = {"init_from": pretraining, "model.position_embedding_type": positions}
         return self._finetune(name, seed, steps, keys)
@@ -84,18 +82,18 @@ class Experiment:
         """The folder of a run from random weights."""
         return self._finetune(f"scratch_{steps}_seed{seed}", seed, steps, {"init_from": "scratch"})
 
-    def pretrained(self, variant: Variant, seed: int) -> Path:
+    def pretrained(self, variant: Variant, seed: int, steps: int) -> Path:
         """The folder of a pre-training run."""
         keys = {
             "seed": seed,
-            "total_steps": self.pretraining_steps,
+            "total_steps": steps,
             "mask.kind": variant.kind,
             "mask.ratio": variant.ratio,
             "model.position_embedding_type": variant.positions,
-            "eval.steps": self.pretraining_steps,
+            "eval.steps": steps,
             "data.val_path": "",
         }
-        return self._run(PRETRAINING, f"pretrain_{variant.name}_seed{seed}", keys)
+        return self._run(PRETRAINING, f"pretrain_{steps}_{variant.name}_seed{seed}", keys)
 
     def _finetune(self, name: str, seed: int, steps: int, keys: dict) -> Path:
         every = max(steps // 10, 1)
@@ -181,15 +179,14 @@ def same_compute_steps(pretraining: Path, finetuning: Path) -> int:
 
 
 def measure(
-    experiment: Experiment, seeds: range, steps: int, ablation_steps: int, groups: list[str], jobs: int
+    experiment: Experiment, seeds: range, steps: tuple[int, int], groups: list[str], jobs: int
 ) -> tuple[list[Row], dict[str, float], dict]:
     """Runs what is missing. Rows of accuracies, the differences, the curves.
 
     Args:
       experiment: the runs.
       seeds: of the runs of each kind.
-      steps: of fine-tuning, from the best pre-training and from scratch.
-      ablation_steps: of fine-tuning in the ablations.
+      steps: of pre-training and of fine-tuning; the ablations have half of them.
       groups: the ablations wanted.
       jobs: how many runs at a time.
     """
@@ -199,8 +196,8 @@ def measure(
         def each(run: Callable[..., Path], *arguments: Iterable) -> list[Path]:
             return list(pool.map(run, *arguments))
 
-        def pretrained(variant: Variant) -> list[Path]:
-            return each(experiment.pretrained, [variant] * len(seeds), seeds)
+        def pretrained(variant: Variant, steps: int) -> list[Path]:
+            return each(experiment.pretrained, [variant] * len(seeds), seeds, [steps] * len(seeds))
 
         def finetuned(pretraining: list[Path], steps: int) -> list[Path]:
             return each(experiment.finetuned, pretraining, seeds, [steps] * len(seeds))
@@ -208,12 +205,13 @@ def measure(
         def from_scratch(steps: int) -> list[Path]:
             return each(experiment.from_scratch, seeds, [steps] * len(seeds))
 
-        best = pretrained(Variant())
-        named = {"pretrained": finetuned(best, steps), "scratch": from_scratch(steps)}
+        best = pretrained(Variant(), steps[0])
+        named = {"pretrained": finetuned(best, steps[1]), "scratch": from_scratch(steps[1])}
         more = same_compute_steps(best[0], named["pretrained"][0])
         named["scratch_same_compute"] = from_scratch(more)
-        folders = {variant: pretrained(variant) for variant in variants}
-        named |= {variant.name: finetuned(folders[variant], ablation_steps) for variant in variants}
+        half = [max(count // 2, 1) for count in steps]
+        folders = {variant: pretrained(variant, half[0]) for variant in variants}
+        named |= {variant.name: finetuned(folders[variant], half[1]) for variant in variants}
 
     rows = [Row("scratch_same_compute_steps", more, "steps")]
     for name, workdirs in named.items():
@@ -253,8 +251,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the report; a plot is put beside it")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--pretraining-steps", type=int, default=1500)
-    parser.add_argument("--finetuning-steps", type=int, default=2400)
-    parser.add_argument("--ablation-steps", type=int, default=1200, help="of fine-tuning in the ablations")
+    parser.add_argument("--finetuning-steps", type=int, default=1800)
     parser.add_argument("--ablations", nargs="*", choices=tuple(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its share of the cores")
     arguments = parser.parse_args()
@@ -265,12 +262,11 @@ def main() -> None:
         sets = [f"--{name}={arguments.videos / f'{name}.csv'}" for name in ("train", "val")]
         prepare.main([f"--out={prepared}", *sets, f"--short-side={SIDE}", "--quality=95"])
         data = (f"{prepared}:train", f"{prepared}:val")
-    experiment = Experiment(work, data, arguments.pretraining_steps, shared_cores(arguments.jobs))
+    experiment = Experiment(work, data, shared_cores(arguments.jobs))
     rows, differences, curves = measure(
         experiment,
         range(arguments.seeds),
-        arguments.finetuning_steps,
-        arguments.ablation_steps,
+        (arguments.pretraining_steps, arguments.finetuning_steps),
         arguments.ablations,
         arguments.jobs,
     )

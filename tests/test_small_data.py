@@ -45,7 +45,7 @@ def test_the_masks_that_are_compared_hide_the_same_share(benchmark):
 def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, tmp_path):
     out = tmp_path / "report.json"
     words = ["--out", out, "--work", tmp_path / "runs", "--seeds", 2, "--pretraining-steps", 2, "--finetuning-steps", 4]
-    words += ["--ablation-steps", 2, "--jobs", 2]
+    words += ["--jobs", 2]
     command = [sys.executable, "benchmarks/small_data.py", *map(str, words), "--ablations", "positions"]
     for _ in range(2):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
