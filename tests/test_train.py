@@ -251,6 +251,7 @@ def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
         (dict(mask="tube"), [], "this is a section of the config; set its keys one by one"),
         (dict(modl__image_size=32), [], "unknown config key 'modl' Did you mean \"model\""),
         (dict(total_epochs=0.0), [], "config.total_epochs must be positive, got 0.0"),
+        (dict(remat="some"), [], "config.remat must be one of none, dots, full, got 'some'"),
         ({}, ["extra"], "unexpected words on the command line: extra"),
     ],
 )
