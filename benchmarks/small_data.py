@@ -25,6 +25,7 @@ from report import Row, processor_name, write_report
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data import prepare
+from videomae_jax.model.flops import classification_flops, pretraining_flops
 from videomae_jax.model.masking import Masking
 from videomae_jax.training.metrics import read_metrics
 
@@ -144,21 +145,6 @@ def curve(workdirs: list[Path]) -> dict[str, list[float]]:
     return {"steps": [row["step"] for row in rows[0]], "mean": values.mean(axis=0).tolist(), "std": deviation.tolist()}
 
 
-def operations(config: VideoMAEConfig, visible: int, decoded: int) -> int:
-    """Multiplications of one clip's forward pass; `decoded` 0 for a classifier."""
-
-    def stack(tokens, width, mlp, depth):
-        return depth * (tokens * width * (4 * width + 2 * mlp) + 2 * tokens**2 * width)
-
-    encoder = visible * config.patch_dim * config.hidden_size
-    encoder += stack(visible, config.hidden_size, config.intermediate_size, config.num_hidden_layers)
-    if not decoded:
-        return encoder
-    width, tokens = config.decoder_hidden_size, visible + decoded
-    decoder = visible * config.hidden_size * width + decoded * width * config.patch_dim
-    return encoder + decoder + stack(tokens, width, config.decoder_intermediate_size, config.decoder_num_hidden_layers)
-
-
 def hidden_share(pretraining: Path) -> float:
     """What a run's mask really hides: a whole number of places."""
     recipe = json.loads((pretraining / "recipe.json").read_text())
@@ -174,7 +160,7 @@ def same_compute_steps(pretraining: Path, finetuning: Path) -> int:
     decoded = config.num_patches - (masking.decoder.num_masked if masking.decoder else masking.encoder.num_masked)
     visible = config.num_patches - masking.encoder.num_masked
     steps = [recipe["total_steps"] * recipe["data"]["batch_size"] * recipe["data"]["views"] for recipe in recipes]
-    clip = [operations(config, visible, decoded), operations(config, config.num_patches, 0)]
+    clip = [pretraining_flops(config, visible, decoded), classification_flops(config, config.num_patches)]
     return recipes[1]["total_steps"] + round(steps[0] * clip[0] * recipes[1]["total_steps"] / (steps[1] * clip[1]))
 
 
