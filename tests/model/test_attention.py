@@ -1,4 +1,5 @@
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.experimental.pallas import tpu as pltpu
-from jax.sharding import AxisType
+from jax.sharding import AxisType, NamedSharding
 
 from videomae_jax.model import attention
-from videomae_jax.model.attention import attend, attend_on_tpu, backend, platform
+from videomae_jax.model.attention import CLIPS_AND_HEADS, LONG, attend, attend_on_tpu, backend, platform
 from videomae_jax.model.tiled_attention import TILE, attend_in_tiles, tiling
 
 plain = functools.partial(jax.nn.dot_product_attention, implementation="xla")
@@ -38,7 +39,7 @@ def test_tiles_give_what_xla_gives_gradients_too(shape):
     assert_same(attend_in_tiles, plain, shape)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 @given(st.integers(1, 3), st.integers(1, 40), st.integers(1, 4), st.integers(1, 16))
 def test_tiles_of_any_shape(B, N, K, H):
     assert_same(attend_in_tiles, plain, (B, N, K, H))
@@ -69,8 +70,7 @@ def test_tiles_compute_in_fp32_and_answer_in_the_dtype_of_the_values():
 
 def test_tiles_survive_scores_that_overflow_exp():
     query, key, value, _ = operands(1, 16, 1, 8)
-    assert_same_values = np.testing.assert_allclose
-    assert_same_values(attend_in_tiles(query * 1000, key, value), plain(query * 1000, key, value), atol=1e-5)
+    np.testing.assert_allclose(attend_in_tiles(query * 1000, key, value), plain(query * 1000, key, value), atol=1e-5)
 
 
 # 100: padded with keys that nobody sees; 640: two blocks and more.
@@ -80,17 +80,52 @@ def test_the_tpu_kernel_gives_what_xla_gives_gradients_too(tokens):
         assert_same(attend_on_tpu, plain, (1, tokens, 2, 16))
 
 
-def test_the_tpu_kernel_runs_on_every_device_with_its_own_clips_and_heads():
-    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
-    with jax.set_mesh(mesh), pltpu.force_tpu_interpret_mode():
-        assert_same(jax.jit(attend_on_tpu), plain, (4, 128, 2, 8))
+def small_mesh():
+    return jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
-def test_the_platform_is_that_of_the_mesh_or_of_the_default_device():
-    assert platform() == "cpu"
-    with jax.set_mesh(jax.make_mesh((8,), ("data",))):
-        assert jax.jit(lambda: jnp.array(platform() == "cpu"))()
+def test_the_tpu_kernel_runs_on_every_device_with_its_own_clips_and_heads(monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: "tpu")
+    monkeypatch.setattr(attention, "LONG", 128)
+    with jax.set_mesh(small_mesh()), pltpu.force_tpu_interpret_mode():
+        assert_same(jax.jit(attend), plain, (4, 128, 2, 8))
+
+
+def test_devices_attend_without_a_word_to_each_other():
+    mesh, shape = small_mesh(), (8, 24, 4, 8)
+    sharding = NamedSharding(mesh, CLIPS_AND_HEADS)
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=sharding)] * 4
+
+    def step(query, key, value, gradient):
+        return jax.vjp(attend, query, key, value)[1](gradient)
+
+    with jax.set_mesh(mesh):
+        compiled = jax.jit(step, out_shardings=sharding).lower(*arrays).compile()
+        assert_same(jax.jit(attend), plain, shape)
+    assert not re.search("all-gather|all-reduce|all-to-all|collective-permute", compiled.as_text())
+
+
+@pytest.mark.parametrize("clips_and_heads", [(3, 4), (8, 3)])
+@pytest.mark.parametrize("where", ["cpu", "tpu"])
+def test_what_does_not_divide_is_attended_to_all_the_same(clips_and_heads, where, monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    with jax.set_mesh(small_mesh()):
+        assert_same(jax.jit(attend), plain, (clips_and_heads[0], LONG, clips_and_heads[1], 8))
+
+
+def test_a_mesh_of_other_axes_will_do():
+    with jax.set_mesh(jax.make_mesh((8,), ("batch",), axis_types=(AxisType.Auto,))):
+        assert_same(jax.jit(attend), plain, (8, 24, 4, 8))
+
+
+def test_the_platform_is_that_of_the_mesh_or_of_the_default_device(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert platform() == "gpu"
+    with jax.set_mesh(small_mesh()):
+        assert platform() == "cpu"
     with jax.default_device(jax.devices()[1]):
+        assert platform() == "cpu"
+    with jax.default_device("cpu"):
         assert platform() == "cpu"
 
 
@@ -121,7 +156,7 @@ def test_cudnn_is_for_cuda_devices_from_ampere_on(capability, new_enough, monkey
     assert attention._is_ampere() is new_enough
 
 
-def test_no_backend_has_all_scores_in_the_memory_of_a_cpu():
+def test_a_cpu_never_has_all_scores_in_memory():
     """1568 tokens, 8 heads of 2 clips: 157 MB of scores; a step of theirs needs a tile and what it keeps."""
     arrays = [jax.ShapeDtypeStruct((2, 1568, 8, 64), jnp.float32)] * 4
 

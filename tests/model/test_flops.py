@@ -5,21 +5,12 @@ from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.model import attention, layers
-from videomae_jax.model.flops import TRAINING, classification_flops, pretraining_flops
+from videomae_jax.model.flops import classification_flops, pretraining_flops
 from videomae_jax.model.masking import Masking
 
-# Large enough for the products to outweigh what is left out; one layer each, since XLA counts a loop's body once.
-ONE_LAYER = VideoMAEConfig(
-    image_size=64,
-    num_frames=8,
-    hidden_size=256,
-    num_hidden_layers=1,
-    num_attention_heads=4,
-    intermediate_size=1024,
-    decoder_hidden_size=128,
-    decoder_num_hidden_layers=1,
-    decoder_num_attention_heads=2,
-    decoder_intermediate_size=512,
+# One layer each, since XLA counts a loop's body once; wide enough for the products to outweigh what is left out.
+ONE_LAYER = VideoMAEConfig.from_size(
+    "small", image_size=64, num_frames=8, num_hidden_layers=1, decoder_num_hidden_layers=1
 )
 
 
@@ -53,8 +44,6 @@ def test_the_compiler_counts_the_same(monkeypatch):
 
     ours = 2 * pretraining_flops(ONE_LAYER, mask.visible.shape[1], mask.masked.shape[1])
     assert compiled_flops(loss, pretraining[1]) == pytest.approx(ours, rel=0.05)
-    # The backward pass has no gradient for pixels.
-    assert compiled_flops(jax.grad(loss), pretraining[1]) == pytest.approx(TRAINING * ours, rel=0.05)
 
     ours = 2 * classification_flops(ONE_LAYER, ONE_LAYER.num_patches)
     logits = compiled_flops(lambda state: nnx.merge(classifier[0], state)(video).logits, classifier[1])

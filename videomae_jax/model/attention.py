@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jaxtyping import Array, Float
 
 from videomae_jax.model.tiled_attention import attend_in_tiles
@@ -14,6 +14,8 @@ from videomae_jax.model.tiled_attention import attend_in_tiles
 Attend = Callable[[Array, Array, Array], Array]
 # From how many tokens on a TPU's kernel is used; fewer make a small matrix of scores.
 LONG = 512
+# Queries or keys that a TPU's kernel takes at a time, at most.
+LARGEST_BLOCK = 512
 # The mesh axes that clips and heads are split over (training/mesh.py).
 CLIPS_AND_HEADS = PartitionSpec(("data", "fsdp"), None, "tensor")
 
@@ -21,8 +23,21 @@ CLIPS_AND_HEADS = PartitionSpec(("data", "fsdp"), None, "tensor")
 def attend(
     query: Float[Array, "B N K H"], key: Float[Array, "B N K H"], value: Float[Array, "B N K H"]
 ) -> Float[Array, "B N K H"]:
-    """Every token attends to every other; softmax in fp32, scale 1/sqrt(H)."""
-    return backend(platform(), query)(query, key, value)
+    """Every token attends to every other; softmax in fp32, scale 1/sqrt(H).
+
+    On a mesh (`jax.set_mesh`) with the axes `data`, `fsdp` and `tensor`, every device attends for its own clips and
+    heads. JAX's default device decides on the implementation where no mesh is set: to run on the CPU of a machine with
+    an accelerator, use `jax.default_device`.
+    """
+    chosen, mesh = backend(platform(), query), jax.sharding.get_abstract_mesh()
+    if chosen not in OPAQUE or mesh.empty:
+        return chosen(query, key, value)
+    if _divides(mesh, query):
+        spec = CLIPS_AND_HEADS
+        chosen = jax.shard_map(chosen, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
+    elif chosen is attend_on_tpu:
+        chosen = attend_plainly
+    return chosen(query, key, value)
 
 
 def attention_weights(query: Float[Array, "B Q K H"], key: Float[Array, "B N K H"]) -> Float[Array, "B K Q N"]:
@@ -71,21 +86,13 @@ def attend_with_cudnn(query, key, value):
 
 
 def attend_on_tpu(query, key, value):
-    """JAX's flash attention for TPUs, on each device's own clips and heads."""
-    if jax.sharding.get_abstract_mesh().empty:
-        return _tpu_kernel(query, key, value)
-    # The compiler cannot look into a kernel, and would gather all clips on every device.
-    spec = CLIPS_AND_HEADS
-    return jax.shard_map(_tpu_kernel, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)(query, key, value)
-
-
-def _tpu_kernel(query, key, value):
+    """JAX's flash attention for TPUs."""
     from jax.experimental.pallas.ops.tpu import flash_attention as tpu_flash  # takes a while, and only TPUs need it
 
     B, N, _, H = query.shape
     lanes = tpu_flash.NUM_LANES
     padding = -N % lanes  # the kernel takes whole lanes of keys
-    block = max(size for size in range(lanes, LONG + 1, lanes) if (N + padding) % size == 0)
+    block = max(size for size in range(lanes, LARGEST_BLOCK + 1, lanes) if (N + padding) % size == 0)
     blocks = tpu_flash.BlockSizes(
         **{field.name: block for field in dataclasses.fields(tpu_flash.BlockSizes)} | {"block_b": 1}
     )
@@ -96,6 +103,18 @@ def _tpu_kernel(query, key, value):
         *tokens, segment_ids=tpu_flash.SegmentIds(segment, segment), sm_scale=H**-0.5, block_sizes=blocks
     )
     return mixed[:, :, :N].swapaxes(1, 2)
+
+
+# The compiler cannot split a kernel, or a loop over heads, over devices: each would do all clips.
+OPAQUE = (attend_in_tiles, attend_on_tpu)
+
+
+def _divides(mesh: AbstractMesh, query: Float[Array, "B N K H"]) -> bool:
+    """Whether the compiler is to split arrays over this mesh, and can split clips and heads evenly."""
+    B, _, K, _ = query.shape
+    if not {"data", "fsdp", "tensor"} <= set(mesh.axis_names) or any(kind != AxisType.Auto for kind in mesh.axis_types):
+        return False
+    return B % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 and K % mesh.shape["tensor"] == 0
 
 
 def _is_ampere() -> bool:

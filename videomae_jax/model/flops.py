@@ -6,8 +6,6 @@ tables count multiplications, half of these.
 
 from videomae_jax.config import VideoMAEConfig
 
-TRAINING = 3  # times the forward pass: the backward pass has two products for each of its
-
 
 def classification_flops(config: VideoMAEConfig, tokens: int) -> int:
     """Of one clip of so many tokens through the encoder and the linear head, forwards."""

@@ -16,7 +16,7 @@ from videomae_jax.model.tiled_attention import KEPT
 
 # The functions of config.ACTIVATIONS.
 ACTIVATION = {
-    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5)),  # PyTorch's formula; jax.nn's takes twice as long
+    "gelu": lambda x: 0.5 * x * (1 + jax.lax.erf(x * 0.5**0.5)),  # PyTorch's formula
     "gelu_new": jax.nn.gelu,
     "gelu_pytorch_tanh": jax.nn.gelu,
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
@@ -31,8 +31,7 @@ def layer_norm(dim: int, eps: float, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 def by_rows(layer: nnx.Linear, x: Float[Array, "B N D"]) -> Float[Array, "B N F"]:
-    """A linear layer on tokens as rows: XLA's products on CPUs, for the weights' gradients above all, are slower with
-    more axes."""
+    """A linear layer on tokens as rows: XLA's products on CPUs are slower with more axes."""
     B, N, D = x.shape
     return layer(x.reshape(B * N, D)).reshape(B, N, -1)
 
