@@ -33,6 +33,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ["videomae-jax", "jax", "flax", "optax", "grain"]
 SIDE = 64  # pixels of the prepared videos' shorter side
 PIXELS = 48  # of the model's clips, in 6 x 6 places
+FRAMES, STRIDE = 16, 2
 PRETRAINING = ("configs/quickstart.py:goal=moves", "train.py")
 FINETUNING = ("configs/quickstart_finetune.py", "eval.py")
 
@@ -103,7 +104,8 @@ class Experiment:
 
     def _run(self, command: tuple[str, str], name: str, keys: dict) -> Path:
         config, script = command
-        keys = {"data.path": self.data[0], "model.image_size": f"({PIXELS}, {PIXELS})", **keys}
+        clips = {"model.image_size": f"({PIXELS}, {PIXELS})", "model.num_frames": FRAMES, "data.stride": STRIDE}
+        keys = {"data.path": self.data[0], **clips, **keys}
         workdir, log = self.work / name, self.work / f"{name}.log"
         cores = self.cores.get()
         try:
@@ -241,6 +243,9 @@ def main() -> None:
     parser.add_argument("--ablations", nargs="*", choices=tuple(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on its share of the cores")
     arguments = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    if not 1 <= arguments.jobs <= cores:
+        parser.error(f"--jobs must be from 1 to the {cores} cores of this machine, got {arguments.jobs}")
     work, data = arguments.work.absolute(), ("builtin:train", "builtin:val")
     work.mkdir(parents=True, exist_ok=True)
     if arguments.videos is not None:

@@ -12,8 +12,9 @@ What is other than in the published recipe, so that something emerges in minutes
 goal=pictures is for looking at reconstructions: tokens of 2 x 2 pixels and 4 frames, in a grid of 2 x 32 x 32, of which
 a tenth shows where things are; raw pixels as targets, whose loss can be compared with predictors that need no model;
 clipped gradients.
-goal=moves is for `quickstart_finetune.py`, which tells the camera's moves apart: the published tokens of 2 frames, 8 of
-them in time, in frames of 4 x 4, a quarter of which is seen. Clips are not mirrored, since moves have a direction.
+goal=moves is for `quickstart_finetune.py`, which tells the camera's moves apart: 8 frames, 4 apart, so that neighbours
+differ; the published tokens of 2 frames, in a grid of 4 x 4 x 4, a quarter of which is seen. Clips are not mirrored,
+since moves have a direction.
 """
 
 from videomae_jax.training.recipe import parse_options, pretraining
@@ -32,7 +33,6 @@ def get_config(options: str = ""):
 
     config.data.path = "builtin:train"
     config.data.val_path = "builtin:val"
-    config.data.stride = 2
     config.data.workers = 0
 
     config.eval.steps = 350
@@ -49,6 +49,7 @@ def for_pictures(config):
     config.model.tubelet_size = 4
     config.model.num_hidden_layers = 2
     config.mask.decoder_ratio = 0.9
+    config.data.stride = 2
     config.data.batch_size = 8
     config.data.views = 2
     config.data.flip = True
@@ -60,10 +61,12 @@ def for_pictures(config):
 
 
 def for_moves(config):
-    config.total_steps = 700
+    config.total_steps = 2000
     config.model.image_size = (32, 32)
+    config.model.num_frames = 8
     config.mask.ratio = 0.75
     config.mask.decoder_ratio = 0.5
+    config.data.stride = 4
     config.data.batch_size = 16
     config.data.views = 4
     config.optim.base_lr = 1e-3 * 256 / 16

@@ -14,20 +14,21 @@ from videomae_jax.training.recipe import parse_options
 def get_config(options: str = ""):
     parse_options(options)
     config = finetuning("tiny")
-    config.total_steps = 300
+    config.total_steps = 500
     config.total_epochs = 20.0
     config.compute_dtype = "float32"
     config.log_steps = 50
     config.checkpoint_steps = 100
 
     config.model.image_size = (32, 32)
+    config.model.num_frames = 8
     config.model.position_embedding_type = "sincos_3d"
     config.model.drop_path_rate = 0.0
 
     config.data.path = "builtin:train"
     config.data.val_path = "builtin:val"
     config.data.batch_size = 16
-    config.data.stride = 2
+    config.data.stride = 4
     config.data.workers = 0
 
     # Smaller crops change what little a zoom or a turn shows.

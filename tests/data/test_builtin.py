@@ -14,9 +14,13 @@ def smooth_photograph(height, width):
     return np.stack([200 * x / width + 20, 200 * y / height + 20, 0 * x], -1).astype(np.uint8)
 
 
+def film(photograph, move, seed=0, smallest=0.7):
+    return builtin.film(photograph, move, np.random.default_rng(seed), smallest)
+
+
 def measured_motion(move):
     """From first to last frame: the centre's way (x, y) in window sides, growth, turn in degrees."""
-    frames = builtin.film(smooth_photograph(300, 400), move, np.random.default_rng(0)).astype(float)
+    frames = film(smooth_photograph(300, 400), move).astype(float)
     position = frames[..., :2] / 200 * (400, 300)
     side = np.hypot(*(position[0, 64, -1] - position[0, 64, 0]))
     centers = position[[0, -1]].mean((1, 2)) / side
@@ -51,8 +55,8 @@ def test_camera_moves_as_its_name_says(move):
 
 
 def test_static_stands_still_and_shake_does_not():
-    static = builtin.film(smooth_photograph(300, 400), "static", np.random.default_rng(1)).astype(int)
-    shake = builtin.film(smooth_photograph(300, 400), "shake", np.random.default_rng(1)).astype(int)
+    static = film(smooth_photograph(300, 400), "static", seed=1).astype(int)
+    shake = film(smooth_photograph(300, 400), "shake", seed=1).astype(int)
     assert np.abs(np.diff(static, axis=0)).max() == 0
     assert np.abs(np.diff(shake, axis=0)).mean((1, 2, 3)).max() > 0.3
 
@@ -62,12 +66,24 @@ def test_static_stands_still_and_shake_does_not():
 def test_camera_never_leaves_the_photograph(move, size):
     photograph = smooth_photograph(*size)
     for seed in range(3):
-        frames = builtin.film(photograph, move, np.random.default_rng(seed)).astype(int)
+        frames = film(photograph, move, seed).astype(int)
         # Inside, the position that the colours tell grows steadily along the rows; a reflection would turn it
         # back.
         steps = np.diff(frames[:, 64, ::8, :2], axis=1)
         travelled = np.abs(steps.sum(1))
         assert (np.abs(travelled - np.abs(steps).sum(1)) <= 6).all()
+
+
+def test_the_window_is_at_least_as_large_as_asked_for():
+    def shares(smallest):
+        """The window's width over the photograph's, in many draws."""
+        frames = [film(smooth_photograph(200, 200), "static", seed, smallest)[0].astype(float) for seed in range(40)]
+        return np.array([(frame[64, -1, 0] - frame[64, 0, 0]) / 200 for frame in frames])
+
+    # A window's largest side is 0.85 of the photograph's.
+    for smallest in (0.35, 0.7):
+        assert shares(smallest).min() == pytest.approx(0.85 * smallest, abs=0.05)
+        assert shares(smallest).max() == pytest.approx(0.85, abs=0.05)
 
 
 def test_clips_are_on_disk_as_the_manifests_say(builtin_clips):
