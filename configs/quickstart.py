@@ -44,7 +44,7 @@ def for_pictures(config):
     config.total_steps = 700
     config.model.norm_pix_loss = False
     config.model.image_size = (64, 64)
-    config.model.patch_size = 2
+    config.model.patch_size = (2, 2)
     config.model.num_frames = 8
     config.model.tubelet_size = 4
     config.model.num_hidden_layers = 2
