@@ -16,9 +16,10 @@ import os
 import queue
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from report import Row, processor_name, write_report
@@ -73,29 +74,25 @@ class Experiment:
     data: tuple[str, str]
     cores: queue.SimpleQueue
 
-    def finetuned(self, pretraining: Path, seed: int, steps: int) -> Path:
-        """The folder of a fine-tuning run from that of a pre-training run; run or finished now, as all are."""
-        name = pretraining.name.replace("pretrain", f"finetune_{steps}_from")
-        positions = json.loads((pretraining / "recipe.json").read_text())["model"]["position_embedding_type"]
-        keys = {"init_from": pretraining, "model.position_embedding_type": positions}
-        return self._finetune(name, seed, steps, keys)
+    def pretrained(self, seed: int, variant: Variant, steps: tuple[int, int]) -> Path:
+        """The folder of a fine-tuning run from a pre-training run; both are run or finished now."""
+        keys = {
+            "seed": seed,
+            "total_steps": steps[0],
+            "mask.kind": variant.kind,
+            "mask.ratio": variant.ratio,
+            "model.position_embedding_type": variant.positions,
+            "eval.steps": steps[0],
+            "data.val_path": "",
+        }
+        pretraining = self._run(PRETRAINING, f"pretrain_{steps[0]}_{variant.name}_seed{seed}", keys)
+        name = pretraining.name.replace("pretrain", f"finetune_{steps[1]}_from")
+        keys = {"init_from": pretraining, "model.position_embedding_type": variant.positions}
+        return self._finetune(name, seed, steps[1], keys)
 
     def from_scratch(self, seed: int, steps: int) -> Path:
         """The folder of a run from random weights."""
         return self._finetune(f"scratch_{steps}_seed{seed}", seed, steps, {"init_from": "scratch"})
-
-    def pretrained(self, variant: Variant, seed: int, steps: int) -> Path:
-        """The folder of a pre-training run."""
-        keys = {
-            "seed": seed,
-            "total_steps": steps,
-            "mask.kind": variant.kind,
-            "mask.ratio": variant.ratio,
-            "model.position_embedding_type": variant.positions,
-            "eval.steps": steps,
-            "data.val_path": "",
-        }
-        return self._run(PRETRAINING, f"pretrain_{steps}_{variant.name}_seed{seed}", keys)
 
     def _finetune(self, name: str, seed: int, steps: int, keys: dict) -> Path:
         every = max(steps // 10, 1)
@@ -147,16 +144,22 @@ def curve(workdirs: list[Path]) -> dict[str, list[float]]:
     return {"steps": [row["step"] for row in rows[0]], "mean": values.mean(axis=0).tolist(), "std": deviation.tolist()}
 
 
-def hidden_share(pretraining: Path) -> float:
-    """What a run's mask really hides: a whole number of places."""
-    recipe = json.loads((pretraining / "recipe.json").read_text())
+def recipe_of(workdir: Path) -> dict:
+    """What a run was asked for."""
+    return json.loads((workdir / "recipe.json").read_text())
+
+
+def hidden_share(finetuning: Path) -> float:
+    """What the mask of this run's pre-training really hides: a whole number of places."""
+    recipe = recipe_of(Path(recipe_of(finetuning)["init_from"]))
     grid = VideoMAEConfig.from_size(**recipe["model"]).grid
     return Masking(**recipe["mask"], grid=grid).encoder.effective_ratio
 
 
-def same_compute_steps(pretraining: Path, finetuning: Path) -> int:
-    """Fine-tuning steps that take as many operations as a pre-training and a fine-tuning run together."""
-    recipes = [json.loads((workdir / "recipe.json").read_text()) for workdir in (pretraining, finetuning)]
+def same_compute_steps(finetuning: Path) -> int:
+    """Fine-tuning steps that take as many operations as this run and its pre-training together."""
+    recipe = recipe_of(finetuning)
+    recipes = [recipe_of(Path(recipe["init_from"])), recipe]
     config = VideoMAEConfig.from_size(**recipes[0]["model"])
     masking = Masking(**recipes[0]["mask"], grid=config.grid)
     decoded = config.num_patches - (masking.decoder.num_masked if masking.decoder else masking.encoder.num_masked)
@@ -179,40 +182,37 @@ def measure(
       jobs: how many runs at a time.
     """
     variants = list(dict.fromkeys(variant for group in groups for variant in ABLATIONS[group]))
-    with ThreadPoolExecutor(jobs) as pool:
+    half = tuple(max(count // 2, 1) for count in steps)
+    pool = ThreadPoolExecutor(jobs)
 
-        def each(run: Callable[..., Path], *arguments: Iterable) -> list[Path]:
-            return list(pool.map(run, *arguments))
+    def each_seed(run: Callable, *arguments: Any) -> list[Future]:
+        return [pool.submit(run, seed, *arguments) for seed in seeds]
 
-        def pretrained(variant: Variant, steps: int) -> list[Path]:
-            return each(experiment.pretrained, [variant] * len(seeds), seeds, [steps] * len(seeds))
-
-        def finetuned(pretraining: list[Path], steps: int) -> list[Path]:
-            return each(experiment.finetuned, pretraining, seeds, [steps] * len(seeds))
-
-        def from_scratch(steps: int) -> list[Path]:
-            return each(experiment.from_scratch, seeds, [steps] * len(seeds))
-
-        best = pretrained(Variant(), steps[0])
-        named = {"pretrained": finetuned(best, steps[1]), "scratch": from_scratch(steps[1])}
-        more = same_compute_steps(best[0], named["pretrained"][0])
-        named["scratch_same_compute"] = from_scratch(more)
-        half = [max(count // 2, 1) for count in steps]
-        folders = {variant: pretrained(variant, half[0]) for variant in variants}
-        named |= {variant.name: finetuned(folders[variant], half[1]) for variant in variants}
+    try:
+        runs = {
+            "pretrained": each_seed(experiment.pretrained, Variant(), steps),
+            "scratch": each_seed(experiment.from_scratch, steps[1]),
+        }
+        more = same_compute_steps(runs["pretrained"][0].result())
+        runs["scratch_same_compute"] = each_seed(experiment.from_scratch, more)
+        runs |= {variant.name: each_seed(experiment.pretrained, variant, half) for variant in variants}
+        folders = {name: [run.result() for run in each] for name, each in runs.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
 
     rows = [Row("scratch_same_compute_steps", more, "steps")]
-    for name, workdirs in named.items():
+    for name, workdirs in folders.items():
         values = [top1(workdir) for workdir in workdirs]
         rows.append(Row(f"{name}_top1", float(np.mean(values)), "%"))
         rows.append(Row(f"{name}_top1_std", float(np.std(values, ddof=1)) if len(values) > 1 else 0.0, "points"))
-    rows += [Row(f"{variant.name}_hidden", 100 * hidden_share(folders[variant][0]), "%") for variant in variants]
+    names = [variant.name for variant in variants]
+    rows += [Row(f"{name}_hidden", 100 * hidden_share(folders[name][0]), "%") for name in names]
     means = {row.name: row.value for row in rows}
     differences = {
         f"pretrained_minus_{name}": means["pretrained_top1"] - means[f"{name}_top1"]
         for name in ("scratch", "scratch_same_compute")
     }
-    return rows, differences, {name: curve(workdirs) for name, workdirs in named.items()}
+    return rows, differences, {name: curve(workdirs) for name, workdirs in folders.items()}
 
 
 def plot(curves: dict, file: Path) -> None:
