@@ -168,7 +168,6 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
     """Prints what will run."""
     config, masking = trainer.task.config, trainer.task.masking
     batch_size, encoder = recipe.data.batch_size, masking.encoder
-    decoded = encoder.num_masked if masking.decoder is None else config.num_patches - masking.decoder.num_masked
     parameters = sum(leaf.size for leaf in jax.tree.leaves(trainer.abstract_state.params))
     devices = f"{jax.device_count()} {jax.devices()[0].device_kind} device{'s'[: jax.device_count() > 1]}"
     epochs = schedule.total_steps * batch_size / len(sources["train"])
@@ -177,7 +176,7 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
         "model": f"{recipe.model['size']}, {parameters:,} parameters, {trainer.task.dtype.name} on {devices}",
         "clip": f"{' x '.join(map(str, config.clip_size))}, {' x '.join(map(str, config.grid))} tokens",
         "mask": f"{encoder.kind} {encoder.ratio}, really {encoder.effective_ratio:.4f}: "
-        f"{config.num_patches - encoder.num_masked} of {config.num_patches} tokens visible, {decoded} decoded",
+        f"{masking.num_visible} of {config.num_patches} tokens visible, {masking.num_decoded} decoded",
         "data": ", ".join(f"{len(source)} videos of {source.name} ({name})" for name, source in sources.items()),
         "steps": f"{schedule.total_steps} of {batch_size} clips x {recipe.data.views} views, {epochs:.1f} epochs",
         "rate": f"{recipe.optim.base_lr} x {batch_size}/256 = {schedule.peak_lr:.3g} after {schedule.warmup_steps} "

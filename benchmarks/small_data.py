@@ -162,10 +162,11 @@ def same_compute_steps(finetuning: Path) -> int:
     recipes = [recipe_of(Path(recipe["init_from"])), recipe]
     config = VideoMAEConfig.from_size(**recipes[0]["model"])
     masking = Masking(**recipes[0]["mask"], grid=config.grid)
-    decoded = config.num_patches - (masking.decoder.num_masked if masking.decoder else masking.encoder.num_masked)
-    visible = config.num_patches - masking.encoder.num_masked
     steps = [recipe["total_steps"] * recipe["data"]["batch_size"] * recipe["data"]["views"] for recipe in recipes]
-    clip = [pretraining_flops(config, visible, decoded), classification_flops(config, config.num_patches)]
+    clip = [
+        pretraining_flops(config, masking.num_visible, masking.num_decoded),
+        classification_flops(config, config.num_patches),
+    ]
     return recipes[1]["total_steps"] + round(steps[0] * clip[0] * recipes[1]["total_steps"] / (steps[1] * clip[1]))
 
 

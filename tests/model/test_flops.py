@@ -5,7 +5,7 @@ from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.model import attention, layers
-from videomae_jax.model.flops import classification_flops, pretraining_flops
+from videomae_jax.model.flops import TRAINING, classification_flops, pretraining_flops
 from videomae_jax.model.masking import Masking
 
 # One layer each, since XLA counts a loop's body once; wide enough for the products to outweigh what is left out.
@@ -44,6 +44,7 @@ def test_the_compiler_counts_the_same(monkeypatch):
 
     ours = 2 * pretraining_flops(ONE_LAYER, mask.visible.shape[1], mask.masked.shape[1])
     assert compiled_flops(loss, pretraining[1]) == pytest.approx(ours, rel=0.05)
+    assert compiled_flops(jax.grad(loss), pretraining[1]) == pytest.approx(TRAINING * ours, rel=0.05)
 
     ours = 2 * classification_flops(ONE_LAYER, ONE_LAYER.num_patches)
     logits = compiled_flops(lambda state: nnx.merge(classifier[0], state)(video).logits, classifier[1])

@@ -11,6 +11,7 @@ from videomae_jax.model.masking import Mask, Masking, ids_from_mask, mask_from_i
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 GRID = (8, 14, 14)
+PUBLISHED = Masking("tube", 0.9, "none", 0, GRID)
 seeds = st.integers(0, 2**31 - 1)
 # Every new shape compiles, hence few examples on few grids.
 few = settings(max_examples=20, deadline=None)
@@ -94,9 +95,10 @@ def test_keys_give_different_masks(kind, distinct):
 
 
 def test_published_tube_leaves_160_of_1568_tokens_the_same_in_every_frame():
-    ids = draw(Masking("tube", 0.9, "none", 0, GRID), 32)
+    ids = draw(PUBLISHED, 32)
     assert ids.visible.shape == (32, 160)
     assert ids.masked.shape == (32, 1408)
+    assert (PUBLISHED.num_visible, PUBLISHED.num_decoded) == (160, 1408)
     frames = np.asarray(ids.visible).reshape(32, 8, 20) - 196 * np.arange(8)[:, None]
     np.testing.assert_array_equal(frames, np.broadcast_to(frames[:, :1], frames.shape))
     assert ((frames >= 0) & (frames < 196)).all()
@@ -195,9 +197,10 @@ def test_unusable_mask_says_what_is_valid(kind, ratio, grid, message):
 
 
 def test_decoder_mask_chooses_what_the_decoder_works_on():
-    ids = draw(Masking("tube", 0.9, "running_cell", 0.75, GRID), 16)
+    masking = Masking("tube", 0.9, "running_cell", 0.75, GRID)
+    ids = draw(masking, 16)
     assert ids.visible.shape == (16, 160)
-    assert ids.masked.shape == (16, 392)
+    assert ids.masked.shape == (16, masking.num_decoded) == (16, 392)
     decoded = np.asarray(mask_from_ids(ids.masked, 1568)).reshape(16, 8, 196)
     starts = [~slow_running_cell(GRID, 0.75, start) for start in range(4)]
     assert all(any((clip == start).all() for start in starts) for clip in decoded)

@@ -7,7 +7,8 @@ import optax
 import pytest
 from flax import nnx
 
-from videomae_jax.training.finetuning import Finetuning
+from videomae_jax.model.flops import classification_flops
+from videomae_jax.training.finetuning import FROZEN, Finetuning
 from videomae_jax.training.mesh import make_mesh
 from videomae_jax.training.mixing import Mixing
 from videomae_jax.training.state import Trainer
@@ -164,6 +165,14 @@ def test_a_freeze_that_means_nothing_or_leaves_nothing_is_an_error(finetuning, f
     with pytest.raises(ValueError, match="matches no parameter" if frozen != "." else "leaves nothing to train"):
         task.check_frozen(params)
     dataclasses.replace(finetuning, frozen="layer/0/").check_frozen(params)
+
+
+def test_a_probe_works_forwards_and_what_is_half_frozen_is_not_counted(finetuning, classifier):
+    forwards = classification_flops(classifier, classifier.num_patches)
+    assert finetuning.clip_flops == 3 * forwards
+    assert dataclasses.replace(finetuning, frozen=FROZEN["linear"]).clip_flops == forwards
+    assert dataclasses.replace(finetuning, frozen="embeddings").clip_flops is None
+    assert dataclasses.replace(finetuning, adapter_rank=2).clip_flops is None
 
 
 def test_clipping_does_not_count_frozen_blocks(finetuning, labelled):

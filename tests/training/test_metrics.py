@@ -1,7 +1,9 @@
 import json
 import struct
 
-from videomae_jax.training.metrics import MetricsLog, progress_line, read_metrics
+import pytest
+
+from videomae_jax.training.metrics import Clock, MetricsLog, progress_line, read_metrics
 
 
 def write(workdir, restored_step, steps):
@@ -47,3 +49,12 @@ def test_progress_line_says_where_the_run_is():
     assert line == (
         "step   40/4000  loss 0.5000  relative 0.750  lr 1.00e-03  12.3 clips/s  data wait 3%  left 1:06:00"
     )
+    assert "12.3 clips/s  MFU 41.2%  data" in progress_line(40, 4000, row | {"data_wait_fraction": 0.0, "mfu": 0.412})
+
+
+def test_mfu_is_the_share_of_the_clips_that_products_alone_would_allow():
+    clock = Clock()
+    assert "mfu" not in clock.rates(steps=3, clips=8, peak_clips=None)
+    rates = clock.rates(steps=3, clips=8, peak_clips=1e6)
+    assert rates["mfu"] == rates["clips_per_second"] / 1e6
+    assert rates["step_ms"] * rates["clips_per_second"] == pytest.approx(8000)

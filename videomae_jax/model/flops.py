@@ -6,6 +6,9 @@ tables count multiplications, half of these.
 
 from videomae_jax.config import VideoMAEConfig
 
+# Forwards once; backwards twice that: the gradients of a product's two factors are a product each.
+TRAINING = 3
+
 
 def classification_flops(config: VideoMAEConfig, tokens: int) -> int:
     """Of one clip of so many tokens through the encoder and the linear head, forwards."""

@@ -1,6 +1,7 @@
 """Which tokens are hidden: masks drawn on the device from a key, with exact counts known before tracing."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -119,6 +120,16 @@ class Masking:
     @property
     def decoder(self) -> Mask | None:
         return None if self.decoder_kind == "none" else Mask(self.decoder_kind, self.decoder_ratio, self.grid)
+
+    @property
+    def num_visible(self) -> int:
+        """V, the tokens of a clip that the encoder sees."""
+        return math.prod(self.grid) - self.encoder.num_masked
+
+    @property
+    def num_decoded(self) -> int:
+        """M, the tokens of a clip that the decoder predicts."""
+        return self.encoder.num_masked if self.decoder is None else math.prod(self.grid) - self.decoder.num_masked
 
     def __call__(self, keys: Key[Array, " B"]) -> MaskIds:
         """Draws a mask for each clip from its own key; `masked` are the tokens that the decoder works on."""

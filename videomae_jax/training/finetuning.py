@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree, UInt32
 
 from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.data.labels import NO_LABEL, SINGLE_LABEL
+from videomae_jax.model.flops import TRAINING, classification_flops
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
@@ -50,6 +51,14 @@ class Finetuning:
     seed: int
     dtype: jnp.dtype
     remat: Remat = "dots"
+
+    @property
+    def clip_flops(self) -> int | None:
+        """Model FLOPs of a step for each of its clips; None where a part of the encoder is frozen or adapted."""
+        forwards = classification_flops(self.config, self.config.num_patches)
+        if self.frozen in FROZEN.values():
+            return forwards
+        return TRAINING * forwards if self.frozen is None and self.adapter_rank is None else None
 
     def create(self, key: Key[Array, ""]) -> VideoMAEForVideoClassification:
         """A freshly initialised model."""

@@ -91,7 +91,7 @@ def train(
             row, state = read_window(state)
             row = trainer.task.summarise(row)
             row |= {"learning_rate": float(schedule(step - 1))}
-            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size * recipe.data.views)
+            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size * recipe.data.views, trainer.peak_clips)
             row |= {"broken_videos": len(broken)}
             print(progress_line(step, total_steps, row), flush=True)
             if evaluating:

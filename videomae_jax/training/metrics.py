@@ -62,14 +62,23 @@ class Clock:
         """Adds the time from `since` (`time.perf_counter()`) until now to the waiting."""
         self._waited += time.perf_counter() - since
 
-    def rates(self, steps: int, clips: int) -> dict[str, float]:
-        """Speed over the `steps` since the last line, of `clips` each."""
+    def rates(self, steps: int, clips: int, peak_clips: float | None) -> dict[str, float]:
+        """Speed over the `steps` since the last line.
+
+        Args:
+          steps: at least one.
+          clips: of each step.
+          peak_clips: clips a second if the devices did nothing but multiply the model's matrices, at their peak rate;
+            None where that is not known. MFU is the share of it that is reached.
+        """
         seconds = time.perf_counter() - self._start
-        return {
-            "clips_per_second": steps * clips / seconds,
+        clips_per_second = steps * clips / seconds
+        rates = {
+            "clips_per_second": clips_per_second,
             "step_ms": 1000 * seconds / steps,
             "data_wait_fraction": self._waited / seconds,
         }
+        return rates if peak_clips is None else rates | {"mfu": clips_per_second / peak_clips}
 
 
 def say(name: str, text: object) -> None:
@@ -82,9 +91,10 @@ def progress_line(step: int, total_steps: int, row: dict[str, float]) -> str:
     left = round((total_steps - step) * row["step_ms"] / 1000)
     hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
     relative = f"relative {row['relative_loss']:.3f}  " if "relative_loss" in row else ""
+    mfu = f"MFU {row['mfu']:.1%}  " if "mfu" in row else ""
     return (
         f"step {step:>{len(str(total_steps))}}/{total_steps}  loss {row['loss']:.4f}  {relative}"
         f"lr {row['learning_rate']:.2e}  "
-        f"{row['clips_per_second']:.1f} clips/s  data wait {row['data_wait_fraction']:.0%}  "
+        f"{row['clips_per_second']:.1f} clips/s  {mfu}data wait {row['data_wait_fraction']:.0%}  "
         f"left {hours}:{minutes:02}:{seconds:02}"
     )

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from videomae_jax.training.adapters import add_adapters, merge_adapters
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
+from videomae_jax.training.peak import peak_flops
 from videomae_jax.training.tasks import Batch, Pretraining
 
 
@@ -67,6 +68,12 @@ class Trainer:
             state,
             shardings(state, self.mesh),
         )
+
+    @property
+    def peak_clips(self) -> float | None:
+        """Clips a second at the devices' peak rate, for MFU; None where that or the work of a clip is not known."""
+        peak, work = peak_flops(self.mesh, self.task.dtype), self.task.clip_flops
+        return None if peak is None or work is None else peak / work
 
     def init_state(self) -> TrainState:
         """A fresh state, every array made where it stays."""

@@ -12,6 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, UInt8, UInt32
 
 from videomae_jax.config import Remat, VideoMAEConfig
+from videomae_jax.model.flops import TRAINING, pretraining_flops
 from videomae_jax.model.losses import masked_loss, token_errors
 from videomae_jax.model.masking import MaskIds, Masking
 from videomae_jax.model.patches import gather, patchify
@@ -58,6 +59,11 @@ class Pretraining:
     seed: int
     dtype: jnp.dtype
     remat: Remat = "dots"
+
+    @property
+    def clip_flops(self) -> int:
+        """Model FLOPs of a step for each of its clips."""
+        return TRAINING * pretraining_flops(self.config, self.masking.num_visible, self.masking.num_decoded)
 
     def create(self, key: Key[Array, ""]) -> VideoMAEForPreTraining:
         """A freshly initialised model."""

@@ -1,0 +1,55 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from videomae_jax.training import peak
+from videomae_jax.training.peak import peak_flops
+
+
+class Device:
+    """A device as a mesh sees it."""
+
+    def __init__(self, kind, number):
+        self.device_kind, self.id = kind, number
+
+
+def mesh_of(kind, devices=4):
+    return type("Mesh", (), {"devices": np.array([Device(kind, i) for i in range(devices)]), "size": devices})()
+
+
+@pytest.mark.parametrize(
+    ("kind", "each"),
+    [
+        ("NVIDIA H200", 989e12),
+        ("NVIDIA H100 80GB HBM3", 989e12),
+        ("NVIDIA H100 PCIe", 756e12),
+        ("NVIDIA A100-SXM4-40GB", 312e12),
+        ("NVIDIA L4", 121e12),
+        ("NVIDIA L40S", 362e12),
+        ("TPU v5 lite", 197e12),
+        ("TPU v5p", 459e12),
+    ],
+)
+def test_the_peak_of_a_mesh_is_that_of_its_devices(kind, each):
+    assert peak_flops(mesh_of(kind), jnp.dtype("bfloat16")) == 4 * each
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("cpu", "bfloat16"), ("NVIDIA H200", "float32")])
+def test_a_peak_that_is_not_known_is_none(kind, dtype):
+    assert peak_flops(mesh_of(kind), jnp.dtype(dtype)) is None
+
+
+def test_no_kind_hides_behind_a_shorter_name():
+    names = [name for name, _ in peak.BF16_PEAKS]
+    assert not [(short, long) for i, short in enumerate(names) for long in names[i + 1 :] if long.startswith(short)]
+
+
+def test_peak_clips_are_those_of_nothing_but_products(make_trainer, monkeypatch):
+    trainer = make_trainer()
+    assert trainer.peak_clips is None
+    trainer = dataclasses.replace(trainer, task=dataclasses.replace(trainer.task, dtype=jnp.dtype("bfloat16")))
+    monkeypatch.setattr(peak, "BF16_PEAKS", (("cpu", 1e12),))
+    assert trainer.peak_clips * trainer.task.clip_flops == pytest.approx(1e12 * jax.device_count())
