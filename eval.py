@@ -34,7 +34,7 @@ from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import SCRATCH, DownstreamRecipe
 from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.init_from import classifier_config, find_encoder
+from videomae_jax.training.init_from import classifier_config, find_encoder, trained_config
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
 from videomae_jax.training.metrics import say
@@ -163,21 +163,6 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
         predictions = knn.vote(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
         write(recipe, workdir, predictions, sources["test"], settings)
     report(recipe, workdir, broken)
-
-
-def trained_config(
-    recipe: DownstreamRecipe, checkpoint: Checkpoint | None, class_names: tuple[str, ...]
-) -> VideoMAEConfig:
-    """The classifier's: the checkpoint's encoder or a new one, with the classes of the data."""
-    attentive = recipe.mode == "attentive"
-    return classifier_config(
-        recipe,
-        checkpoint,
-        id2label=dict(enumerate(class_names)),
-        problem_type=recipe.problem_type,
-        use_mean_pooling=not attentive,
-        attentive_pooling=attentive,
-    )
 
 
 def encoder(recipe: DownstreamRecipe, checkpoint: Checkpoint | None) -> VideoMAEModel | VideoMAEForVideoClassification:

@@ -29,7 +29,7 @@ from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE
 from videomae_jax.training.loop import picture_file, train
-from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, compute_dtype, make_mesh
+from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, make_mesh
 from videomae_jax.training.metrics import read_metrics, say
 from videomae_jax.training.optimizer import WarmupCosine, adamw
 from videomae_jax.training.recipe import Recipe
@@ -42,7 +42,7 @@ from videomae_jax.training.workdir import claim, is_started, model_folder
 def main(config: ConfigDict, workdir: Path) -> None:
     """Pre-trains by a recipe of `configs/` in the folder `workdir`."""
     recipe = Recipe.from_config(config)
-    task = make_task(recipe)
+    task = Pretraining.of_recipe(recipe)
     mesh = make_mesh(**dataclasses.asdict(recipe.mesh))
     with jax.set_mesh(mesh):
         pretrain(recipe, config.to_dict(), task, mesh, workdir)
@@ -108,20 +108,6 @@ def pretrain(recipe: Recipe, values: dict, task: Pretraining, mesh: Mesh, workdi
     if not train(trainer, schedule, sources["train"], clips, recipe, workdir, initial_state, broken, evaluate):
         print(f"{workdir} is finished: all {schedule.total_steps} steps are done.")
     report(workdir, sources, broken)
-
-
-def make_task(recipe: Recipe) -> Pretraining:
-    """The model and its masks.
-
-    Raises:
-      ValueError: sizes that do not fit together.
-    """
-    config = VideoMAEConfig.from_size(**recipe.model)
-    masking = Masking(**dataclasses.asdict(recipe.mask), grid=config.grid)
-    if config.num_channels != 3:
-        raise ValueError(f"Videos are read in RGB: model.num_channels must be 3, got {config.num_channels}.")
-    dtype = compute_dtype(recipe.compute_dtype)
-    return Pretraining(config, masking, recipe.data.flip, recipe.seed, dtype, recipe.remat)
 
 
 def open_sources(recipe: Recipe) -> dict[str, VideoSource]:

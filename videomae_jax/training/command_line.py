@@ -15,12 +15,21 @@ SECTION = "this is a section of the config; set its keys one by one, as in --con
 
 
 def run(main: Callable[[ConfigDict, Path], None]) -> None:
-    """Parses the command line and calls `main(config, workdir)`.
+    """Parses the command line and calls `main(config, workdir)`, errors as in `run_config`."""
+    workdir = flags.DEFINE_string("workdir", None, "the run's folder; default: runs/<config name>")
+
+    def in_workdir(config: ConfigDict) -> None:
+        main(config, Path(workdir.value or f"runs/{_config_file(sys.argv).stem}").expanduser())
+
+    run_config(in_workdir)
+
+
+def run_config(main: Callable[[ConfigDict], None]) -> None:
+    """Parses the command line and calls `main(config)`.
 
     What the user can mend is one message without a traceback, and exit status 1.
     """
     config_flag = config_flags.DEFINE_config_file("config", None, "the recipe, a file of configs/", lock_config=True)
-    workdir_flag = flags.DEFINE_string("workdir", None, "the run's folder; default: runs/<config name>")
 
     def parse(argv: list[str]) -> list[str]:
         if not {"--help", "--helpfull"} & set(argv):
@@ -39,8 +48,7 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         logging.set_verbosity(logging.WARNING)  # Orbax tells every step of a checkpoint
         try:
             _check_words(leftover[1:], config_flag.value)
-            workdir = Path(workdir_flag.value or f"runs/{_config_file(sys.argv).stem}").expanduser()
-            main(config_flag.value, workdir)
+            main(config_flag.value)
         except (ValueError, ImportError) as error:
             if not _raised_by_us(error):
                 raise

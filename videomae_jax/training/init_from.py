@@ -68,5 +68,20 @@ def classifier_config(recipe: DownstreamRecipe, checkpoint: Checkpoint | None, *
     return checkpoint.config.adapt(**changes)
 
 
+def trained_config(
+    recipe: DownstreamRecipe, checkpoint: Checkpoint | None, class_names: tuple[str, ...]
+) -> VideoMAEConfig:
+    """The classifier's: the checkpoint's encoder or a new one, with the classes of the data."""
+    attentive = recipe.mode == "attentive"
+    return classifier_config(
+        recipe,
+        checkpoint,
+        id2label=dict(enumerate(class_names)),
+        problem_type=recipe.problem_type,
+        use_mean_pooling=not attentive,
+        attentive_pooling=attentive,
+    )
+
+
 def _given(recipe: DownstreamRecipe) -> dict[str, Any]:
     return {field: value for field, value in recipe.model.items() if value is not None}

@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -36,16 +37,26 @@ RULES: tuple[tuple[str, PartitionSpec], ...] = (
 )
 
 BATCH = P(("data", "fsdp"))
+AXIS_TYPES = (AxisType.Auto,) * 3  # the compiler splits arrays by the rules
 
 
-def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
-    """All devices as a mesh of axes `data`, `fsdp`, `tensor`; one of them may be -1 for the rest.
+def make_mesh(*, data: int, fsdp: int, tensor: int, devices: Sequence[jax.Device] | None = None) -> Mesh:
+    """Devices as a mesh of axes `data`, `fsdp`, `tensor`; one of these may be -1 for the rest.
+
+    Args:
+      data, fsdp, tensor: devices along each axis.
+      devices: all that there are by default.
 
     Raises:
       ValueError: sizes whose product is not the number of devices.
     """
-    sizes = {"data": data, "fsdp": fsdp, "tensor": tensor}
-    devices = jax.device_count()
+    devices = jax.devices() if devices is None else devices
+    sizes = mesh_sizes(len(devices), data=data, fsdp=fsdp, tensor=tensor)
+    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=AXIS_TYPES, devices=devices)
+
+
+def mesh_sizes(devices: int, **sizes: int) -> dict[str, int]:
+    """The axes of a mesh of so many devices, with the rest in place of a -1; errors as in `make_mesh`."""
     free = [name for name, size in sizes.items() if size == -1]
     fixed = math.prod(size for size in sizes.values() if size != -1)
     if len(free) > 1 or fixed < 1 or devices % fixed or (not free and fixed != devices):
@@ -55,7 +66,7 @@ def make_mesh(*, data: int, fsdp: int, tensor: int) -> Mesh:
         )
     if free:
         sizes[free[0]] = devices // fixed
-    return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=(AxisType.Auto,) * 3)
+    return sizes
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

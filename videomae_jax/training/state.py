@@ -13,9 +13,9 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, PyTree
 
 from videomae_jax.training.adapters import add_adapters, merge_adapters
+from videomae_jax.training.devices import peak_flops
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
-from videomae_jax.training.peak import peak_flops
 from videomae_jax.training.tasks import Batch, Pretraining
 
 
@@ -62,7 +62,7 @@ class Trainer:
     @functools.cached_property
     def abstract_state(self) -> TrainState:
         """Shapes, dtypes and shardings of the state; nothing is allocated."""
-        state = jax.eval_shape(self._init, jax.random.key(0))
+        state = jax.eval_shape(lambda: self._init(jax.random.key(0)))
         return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             state,
@@ -150,10 +150,14 @@ class Trainer:
         )
         return step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views)).compile()
 
+    def loss(self, trained: PyTree, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
+        """The task's loss on a prepared batch, of the trained parameters with all others from `params`."""
+        params = merge_adapters(combined(trained, params))
+        return self.task.loss(nnx.merge(self.graphdef, params), batch)
+
     def _step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Float[Array, ""]]:
         def loss(trained, batch):
-            params = merge_adapters(combined(trained, state.params))
-            return self.task.loss(nnx.merge(self.graphdef, params), batch)
+            return self.loss(trained, state.params, batch)
 
         trained, batch = self.trained(state.params), self.task.prepare(batch)
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)

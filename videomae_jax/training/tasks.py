@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,8 @@ from videomae_jax.model.patches import gather, patchify
 from videomae_jax.model.videomae import VideoMAEForPreTraining
 from videomae_jax.training.augment import random_flip
 from videomae_jax.training.init_from import open_checkpoint
+from videomae_jax.training.mesh import compute_dtype
+from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.trivial import mean_colour
 from videomae_jax.weights.checkpoint import Checkpoint
 
@@ -68,6 +70,19 @@ class Pretraining:
     def create(self, key: Key[Array, ""]) -> VideoMAEForPreTraining:
         """A freshly initialised model."""
         return VideoMAEForPreTraining(self.config, dtype=self.dtype, remat=self.remat, rngs=nnx.Rngs(key))
+
+    @classmethod
+    def of_recipe(cls, recipe: Recipe) -> Self:
+        """The task of a recipe.
+
+        Raises:
+          ValueError: sizes that do not fit together.
+        """
+        config = VideoMAEConfig.from_size(**recipe.model)
+        masking = Masking(**dataclasses.asdict(recipe.mask), grid=config.grid)
+        if config.num_channels != 3:
+            raise ValueError(f"Videos are read in RGB: model.num_channels must be 3, got {config.num_channels}.")
+        return cls(config, masking, recipe.data.flip, recipe.seed, compute_dtype(recipe.compute_dtype), recipe.remat)
 
     def find(self, name: str | Path) -> Checkpoint:
         """A checkpoint of this task's model, opened.

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from videomae_jax.training import peak
-from videomae_jax.training.peak import peak_flops
+from videomae_jax.training import devices
+from videomae_jax.training.devices import Accelerator, peak_flops
 
 
 class Device:
@@ -16,8 +16,8 @@ class Device:
         self.device_kind, self.id = kind, number
 
 
-def mesh_of(kind, devices=4):
-    return type("Mesh", (), {"devices": np.array([Device(kind, i) for i in range(devices)]), "size": devices})()
+def mesh_of(kind, count=4):
+    return type("Mesh", (), {"devices": np.array([Device(kind, i) for i in range(count)]), "size": count})()
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_peak_that_is_not_known_is_none(kind, dtype):
 
 
 def test_no_kind_hides_behind_a_shorter_name():
-    names = [name for name, _ in peak.BF16_PEAKS]
+    names = [each.kind for each in devices.ACCELERATORS]
     assert not [(short, long) for i, short in enumerate(names) for long in names[i + 1 :] if long.startswith(short)]
 
 
@@ -51,5 +51,5 @@ def test_peak_clips_are_those_of_nothing_but_products(make_trainer, monkeypatch)
     trainer = make_trainer()
     assert trainer.peak_clips is None
     trainer = dataclasses.replace(trainer, task=dataclasses.replace(trainer.task, dtype=jnp.dtype("bfloat16")))
-    monkeypatch.setattr(peak, "BF16_PEAKS", (("cpu", 1e12),))
+    monkeypatch.setattr(devices, "ACCELERATORS", (Accelerator("cpu", 1e12, 1e9),))
     assert trainer.peak_clips * trainer.task.clip_flops == pytest.approx(1e12 * jax.device_count())

@@ -1,0 +1,58 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import NamedSharding, PartitionSpec
+
+from videomae_jax.training.collectives import Collective, collectives
+from videomae_jax.training.mesh import make_mesh
+
+P = PartitionSpec
+SPLIT = P("data")
+
+
+def program_of(function, x, out=SPLIT):
+    mesh = make_mesh(data=8, fsdp=1, tensor=1)
+    mapped = jax.shard_map(function, mesh=mesh, in_specs=SPLIT, out_specs=out, check_vma=False)
+    return jax.jit(mapped).lower(jax.device_put(x, NamedSharding(mesh, SPLIT))).compile().as_text()
+
+
+@pytest.mark.parametrize(
+    ("function", "out", "kind", "size", "moved"),
+    [
+        (lambda x: jax.lax.psum(x, "data"), P(), "all-reduce", 4 * 48, 2 * 4 * 48),
+        (lambda x: jax.lax.all_gather(x, "data"), P(), "all-gather", 8 * 4 * 48, 8 * 4 * 48),
+        (lambda x: jax.lax.psum_scatter(x, "data", tiled=True), P("data"), "reduce-scatter", 4 * 48, 4 * 48),
+        (lambda x: jax.lax.ppermute(x, "data", [(0, 1), (1, 0)]), P("data"), "collective-permute", 4 * 48, 4 * 48),
+    ],
+)
+def test_what_one_device_gives_or_gets(function, out, kind, size, moved):
+    (only,) = collectives(program_of(function, jnp.ones((64, 6)), out=out))
+    assert only == Collective(kind, size, 1)
+    assert only.moved == moved
+
+
+def test_in_a_loop_it_runs_once_a_round_and_in_a_loop_of_loops_as_often_as_that():
+    def rounds(x):
+        inner = lambda x, _: (jax.lax.psum(x * 2, "data") / 8, None)  # noqa: E731
+        outer = lambda x, _: (jnp.sin(jax.lax.scan(inner, x, None, length=5)[0]), None)  # noqa: E731
+        return jax.lax.scan(outer, x, None, length=3)[0]
+
+    assert collectives(program_of(rounds, jnp.ones((8, 10), jnp.float32))) == [Collective("all-reduce", 40, 15)]
+
+
+def test_one_device_alone_sends_nothing():
+    program = jax.jit(lambda x: jnp.sin(x).sum()).lower(np.ones(8, np.float32)).compile().as_text()
+    assert collectives(program) == []
+
+
+def test_asynchronous_ones_count_once_with_their_result():
+    program = """HloModule m
+
+ENTRY %main (p: bf16[4,8]) -> bf16[32,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %all-gather-start = (bf16[4,8]{1,0}, bf16[32,8]{1,0}) all-gather-start(%p), channel_id=1, dimensions={0}
+  ROOT %all-gather-done = bf16[32,8]{1,0} all-gather-done(%all-gather-start)
+}
+"""
+    assert collectives(program) == [Collective("all-gather", 512, 1)]
