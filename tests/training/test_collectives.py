@@ -46,6 +46,35 @@ def test_one_device_alone_sends_nothing():
     assert collectives(program) == []
 
 
+def test_a_tpus_reduce_scatter_and_the_pieces_of_one_channel():
+    program = """HloModule m
+
+%all-reduce-scatter.1 (p.1: bf16[4,8]) -> bf16[4,2] {
+  %p.1 = bf16[4,8]{1,0} parameter(0)
+  %all-reduce.1 = bf16[4,8]{1,0} all-reduce(%p.1), channel_id=3, to_apply=%add
+  ROOT %dynamic-slice.1 = bf16[4,2]{1,0} dynamic-slice(%all-reduce.1), dynamic_slice_sizes={4,2}
+}
+
+%piece.1 (p.2: bf16[4,2]) -> bf16[4,8] {
+  %p.2 = bf16[4,2]{1,0} parameter(0)
+  ROOT %all-gather.1 = bf16[4,8]{1,0} all-gather(%p.2), channel_id=4, dimensions={1}
+}
+
+%piece.2 (p.3: bf16[4,2]) -> bf16[4,8] {
+  %p.3 = bf16[4,2]{1,0} parameter(0)
+  ROOT %all-gather.2 = bf16[4,8]{1,0} all-gather(%p.3), channel_id=4, dimensions={1}
+}
+
+ENTRY %main (p: bf16[4,8]) -> bf16[4,8] {
+  %p = bf16[4,8]{1,0} parameter(0)
+  %fusion.1 = bf16[4,2]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter.1
+  %fusion.2 = bf16[4,8]{1,0} fusion(%fusion.1), kind=kCustom, calls=%piece.1
+  ROOT %fusion.3 = bf16[4,8]{1,0} fusion(%fusion.1), kind=kCustom, calls=%piece.2
+}
+"""
+    assert sorted(collectives(program)) == [Collective("all-gather", 64, 1), Collective("reduce-scatter", 64, 1)]
+
+
 def test_asynchronous_ones_count_once_with_their_result():
     program = """HloModule m
 

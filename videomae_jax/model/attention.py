@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import AbstractMesh, AxisType, PartitionSpec
 from jaxtyping import Array, Float
 
+from videomae_jax.model.sharding import CLIPS_AND_HEADS, splits
 from videomae_jax.model.tiled_attention import attend_in_tiles
 
 Attend = Callable[[Array, Array, Array], Array]
@@ -16,8 +16,6 @@ Attend = Callable[[Array, Array, Array], Array]
 LONG = 512
 # Queries or keys that a TPU's kernel takes at a time, at most.
 LARGEST_BLOCK = 512
-# The mesh axes that clips and heads are split over (training/mesh.py).
-CLIPS_AND_HEADS = PartitionSpec(("data", "fsdp"), None, "tensor")
 
 
 def attend(
@@ -29,10 +27,10 @@ def attend(
     heads. JAX's default device decides on the implementation where no mesh is set: to run on the CPU of a machine with
     an accelerator, use `jax.default_device`.
     """
-    chosen, mesh = backend(platform(), query), jax.sharding.get_abstract_mesh()
-    if chosen not in OPAQUE or mesh.empty:
+    chosen = backend(platform(), query)
+    if chosen not in OPAQUE or jax.sharding.get_abstract_mesh().empty:
         return chosen(query, key, value)
-    if _divides(mesh, query):
+    if splits(query.shape[0], query.shape[2]):
         spec = CLIPS_AND_HEADS
         chosen = jax.shard_map(chosen, in_specs=(spec, spec, spec), out_specs=spec, check_vma=False)
     elif chosen is attend_on_tpu:
@@ -107,14 +105,6 @@ def attend_on_tpu(query, key, value):
 
 # The compiler cannot split a kernel, or a loop over heads, over devices: each would do all clips.
 OPAQUE = (attend_in_tiles, attend_on_tpu)
-
-
-def _divides(mesh: AbstractMesh, query: Float[Array, "B N K H"]) -> bool:
-    """Whether the compiler is to split arrays over this mesh, and can split clips and heads evenly."""
-    B, _, K, _ = query.shape
-    if not {"data", "fsdp", "tensor"} <= set(mesh.axis_names) or any(kind != AxisType.Auto for kind in mesh.axis_types):
-        return False
-    return B % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 and K % mesh.shape["tensor"] == 0
 
 
 def _is_ampere() -> bool:

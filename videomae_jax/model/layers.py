@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model.attention import attend, attention_weights, mix
 from videomae_jax.model.dropout import Keys, drop_path, dropout, split_keys
+from videomae_jax.model.sharding import with_own_clips
 from videomae_jax.model.tiled_attention import KEPT
 
 # The functions of config.ACTIVATIONS.
@@ -154,7 +155,7 @@ class Stack(nnx.Module):
 
         def run(x, layer):
             block, *randomness = layer
-            after, weights = block(x, *randomness, output_attentions=output_attentions)
+            after, weights = block(with_own_clips(x), *randomness, output_attentions=output_attentions)
             return after, (x if output_hidden_states else None, weights)
 
         last, (inputs, weights) = jax.lax.scan(_remat(run, self.remat), x, (self.layer, layer_keys, rates))

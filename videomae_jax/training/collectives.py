@@ -43,7 +43,7 @@ def collectives(program: str) -> list[Collective]:
     """
     computations, entry = _computations(program)
     runs = Counter({entry: 1})
-    found = []
+    found = {}
     for name in _callers_first(computations, entry):
         sizes = {}
         for instruction, result, operation, rest in computations[name]:
@@ -53,11 +53,16 @@ def collectives(program: str) -> list[Collective]:
                 operands = re.findall(r"%?([\w.-]+)", rest.split(")")[0])
                 # What an asynchronous one began with is a tuple of operands and results; its end says the results.
                 given = 0 if operation != kind else sum(sizes.get(operand, 0) for operand in operands)
-                found.append(Collective(kind, max(sizes[instruction], given), runs[name]))
+                if name.startswith("all-reduce-scatter"):  # a TPU's, which keeps a part of the sum
+                    kind = "reduce-scatter"
+                # A TPU's compiler spreads one over the program's other work, in pieces of one channel.
+                channel = re.search(r"channel_id=(\d+)", rest)
+                key = f"{name} {instruction}" if channel is None else channel[1]
+                found[key] = Collective(kind, max(sizes[instruction], given), runs[name])
             for called in _called(operation, rest):
                 rounds = _rounds(computations, rest) if operation == "while" else 1
                 runs[called] += runs[name] * rounds
-    return found
+    return list(found.values())
 
 
 def _computations(program: str) -> tuple[dict[str, list[tuple[str, str, str, str]]], str]:
