@@ -1,12 +1,16 @@
+import contextlib
 from typing import get_args
 
 import jax
 import numpy as np
 import pytest
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
+from jax.sharding import AxisType
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEModel
 from videomae_jax.config import Remat
+from videomae_jax.model import attention
 from videomae_jax.model.masking import Masking
 
 CONFIG = VideoMAEConfig.from_size("tiny", image_size=32, num_frames=8)
@@ -42,6 +46,42 @@ def test_less_is_kept_from_none_over_dots_to_full():
 
     none, dots, full = map(kept, REMATS)
     assert none > 1.3 * dots > 1.3 * full
+
+
+def operations(jaxpr):
+    """The names of a program's operations, those of inner programs too, but for kernels'."""
+    for equation in jaxpr.eqns:
+        yield equation.primitive.name
+        if equation.primitive.name != "pallas_call":
+            for inner in jaxprs_in_params(equation.params):
+                yield from operations(inner)
+
+
+@pytest.fixture
+def forgotten():
+    """Programs that were made for one platform are not taken for another's."""
+    jax.clear_caches()
+    yield
+    jax.clear_caches()
+
+
+# Three of each in a block: attention's tiles take `exp` forwards and backwards, and GELU's derivative does; JAX has a
+# kernel for TPUs forwards, two backwards.
+@pytest.mark.parametrize(("where", "operation"), [("cpu", "exp"), ("tpu", "pallas_call")])
+@pytest.mark.parametrize("on_a_mesh", [False, True])
+def test_attention_is_computed_again_with_full_alone(where, operation, on_a_mesh, forgotten, monkeypatch):
+    monkeypatch.setattr(attention, "platform", lambda: where)
+    monkeypatch.setattr(attention, "LONG", 1)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+    def count(remat):
+        loss, params = loss_and_params(remat)
+        with jax.set_mesh(mesh) if on_a_mesh else contextlib.nullcontext():
+            return list(operations(jax.make_jaxpr(jax.grad(loss))(params).jaxpr)).count(operation)
+
+    none, dots, full = map(count, REMATS)
+    # Two stacks: the encoder's and the decoder's.
+    assert (none, dots, full) == (2 * 3, 2 * 3, 2 * 4)
 
 
 def test_an_unknown_word_is_an_error():

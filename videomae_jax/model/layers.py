@@ -185,9 +185,10 @@ def _remat(block, remat: Remat):
 def _keeps(primitive, *operands, **parameters) -> bool:
     """Whether an operation's results are worth their memory: products with weights, and attention's results.
 
-    These are named by our own implementation; kernels, of cuDNN and for TPUs, are one operation.
+    These are named by our own implementation; cuDNN's kernel is one operation, and JAX's for TPUs a function with a
+    derivative of its own.
     """
-    if primitive.name in ("pallas_call", "dot_product_attention_fwd_wrapper"):
+    if primitive.name in ("custom_vjp_call", "dot_product_attention_fwd_wrapper"):
         return True
     policies = jax.checkpoint_policies
     weights, named = policies.dots_with_no_batch_dims_saveable, policies.save_only_these_names(KEPT)
