@@ -68,11 +68,13 @@ class Experiment:
       work: the folder.
       data: the prepared training and validation videos.
       cores: the processor cores that each of the runs at a time has to itself; taken and put back by the runs.
+      failures: what went wrong; after the first nothing more is begun.
     """
 
     work: Path
     data: tuple[str, str]
     cores: queue.SimpleQueue
+    failures: list[str] = dataclasses.field(default_factory=list)
 
     def pretrained(self, seed: int, variant: Variant, steps: tuple[int, int]) -> Path:
         """The folder of a fine-tuning run from a pre-training run; both are run or finished now."""
@@ -106,6 +108,8 @@ class Experiment:
         workdir, log = self.work / name, self.work / f"{name}.log"
         cores = self.cores.get()
         try:
+            if self.failures:
+                raise SystemExit(self.failures[0])
             print(f"{name} ...", flush=True)
             with log.open("a") as file:
                 done = subprocess.run(
@@ -116,10 +120,13 @@ class Experiment:
                     stderr=subprocess.STDOUT,
                     preexec_fn=lambda: os.sched_setaffinity(0, cores),
                 )
+            if done.returncode:
+                # Said at once, since the other runs of now are still waited for.
+                print(f"{name} failed, see {log}", flush=True)
+                self.failures.append(f"{script} failed, see {log}")
+                raise SystemExit(self.failures[0])
         finally:
             self.cores.put(cores)
-        if done.returncode:
-            raise SystemExit(f"{script} failed, see {log}")
         return workdir
 
 

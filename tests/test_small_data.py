@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,24 @@ def test_the_masks_that_are_compared_hide_the_same_share(benchmark):
     for variant in benchmark.ABLATIONS["masks"]:
         mask = Masking(variant.kind, variant.ratio, "none", 0.0, (8, 6, 6)).encoder
         assert mask.effective_ratio == 0.75
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_a_failure_nothing_more_is_begun_and_its_log_is_named(benchmark, jobs, tmp_path, monkeypatch, capsys):
+    begun, all_began = [], threading.Barrier(jobs, timeout=60)
+
+    def run(command, **_):
+        begun.append(Path(command[command.index("--workdir") + 1]).name)
+        all_began.wait()
+        return subprocess.CompletedProcess(command, returncode=3)
+
+    monkeypatch.setattr(benchmark.subprocess, "run", run)
+    experiment = benchmark.Experiment(tmp_path, ("train", "val"), benchmark.shared_cores(jobs))
+    with pytest.raises(SystemExit, match="train.py failed, see .*pretrain_2_tube_0.75_sincos_3d_seed[01].log"):
+        benchmark.measure(experiment, range(3), (2, 4), ["masks"], jobs)
+    assert sorted(begun) == [f"pretrain_2_tube_0.75_sincos_3d_seed{seed}" for seed in range(jobs)]
+    assert f"{begun[0]} failed, see {tmp_path / begun[0]}.log" in capsys.readouterr().out
+    assert experiment.cores.qsize() == jobs
 
 
 @pytest.mark.full
