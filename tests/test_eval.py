@@ -334,7 +334,7 @@ def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
         data__val_path=videos,
     )
     write_manifest(wrong, [[clips / "0.mp4"], [clips / "1.mp4"]], header=("path",))
-    fails("classes; a classifier needs at least two", data__path=wrong, data__val_path="")
+    fails("config.data.path: .* has 0 classes; a classifier needs at least two", data__path=wrong)
     fails("none of the 2 videos of .* has a label", data__val_path=wrong)
     fails("none of the 2 videos of .* has a label", **trained)
     # Numbers of classes are what the original's lists have.

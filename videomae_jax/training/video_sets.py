@@ -43,6 +43,9 @@ def open_downstream_sets(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
         a direction.
     """
     training = open_video_set("path", recipe.data.path, None, recipe.problem_type)
+    # First: other sets are read with its classes, and would get the blame where it has none.
+    if recipe.problem_type != REGRESSION:
+        _check_classes(training)
     sets = {"train": training}
     for name, key in (("val", "val_path"), ("test", "test_path")):
         if path := getattr(recipe.data, key):
@@ -50,8 +53,6 @@ def open_downstream_sets(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
             check_labels(key, sets[name])
     if "val" in sets:
         sets.setdefault("test", sets["val"])
-    if recipe.problem_type != REGRESSION:
-        _check_classes(training)
     if recipe.augment.flip and recipe.trains:
         check_flip(training.class_names)
     return sets
