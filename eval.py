@@ -91,7 +91,9 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
     )
 
     def initial_state():
-        return trainer.init_state() if checkpoint is None else trainer.state_from(task.load(checkpoint))
+        # A run may have begun and have nothing to go on from, where somebody removed its checkpoints and its model.
+        begins_with = checkpoint or find_encoder(recipe)
+        return trainer.init_state() if begins_with is None else trainer.state_from(task.load(begins_with))
 
     def evaluate(step: int, params, at_end: bool):
         if "val" not in sources:

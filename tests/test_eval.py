@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import importlib.util
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -341,6 +342,16 @@ def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
     write_manifest(wrong, [[clips / f"{index}.mp4", index % 2] for index in range(4)])
     named = run("ucf101_finetune:size=tiny", clips, tmp_path / "numbers", **keys | trained)
     assert named["num_videos"] == 4
+
+
+def test_a_run_without_its_model_and_checkpoints_begins_anew_with_the_same_weights(clips, encoder, tmp_path):
+    keys = dict(init_from=encoder, augment__randaugment=None)
+    run("ucf101_finetune:size=tiny", clips, tmp_path, **keys)
+    first = params_of(tmp_path)
+    for folder in ("checkpoints", "model"):
+        shutil.rmtree(tmp_path / folder)
+    run("ucf101_finetune:size=tiny", clips, tmp_path, **keys)
+    jax.tree.map(np.testing.assert_array_equal, params_of(tmp_path), first)
 
 
 def test_an_empty_class_is_said(clips, encoder, tmp_path, capsys):
