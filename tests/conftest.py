@@ -27,7 +27,7 @@ jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 @pytest.fixture(scope="session")
 def builtin_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache folder with one clip of each built-in photograph and move instead of three."""
+    """A cache folder with one clip of each built-in photograph and move instead of six."""
     cache = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("VIDEOMAE_JAX_CACHE", str(cache))
