@@ -20,7 +20,7 @@ from videomae_jax.data.clips import MultiViewClips, PretrainingClips
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
 from videomae_jax.evaluation.features import pooled_features
-from videomae_jax.evaluation.knn import vote, voters
+from videomae_jax.evaluation.knn import vote
 from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.evaluation.reconstruction import Reconstruction
 from videomae_jax.evaluation.scores import classification_scores
@@ -139,8 +139,7 @@ def knn_top1(features: MultiView, params: PyTree, sources: dict[str, VideoSource
     """Percent of the validation videos whose class the nearest of the training videos know."""
     bank, videos = (features.measure(params, sources[name]) for name in ("train", "val"))
     classes = sources["train"].class_names
-    neighbours = min(NEIGHBOURS, voters(bank))
-    votes = vote(bank, videos, len(classes), neighbours=neighbours, temperature=TEMPERATURE)
+    votes = vote(bank, videos, len(classes), neighbours=NEIGHBOURS, temperature=TEMPERATURE)
     return classification_scores(votes, classes, skip_broken=True)["top1"]
 
 

@@ -111,6 +111,7 @@ class Experiment:
             if self.failures:
                 raise SystemExit(self.failures[0])
             print(f"{name} ...", flush=True)
+            os.sched_setaffinity(0, cores)  # of this thread, and what it starts
             with log.open("a") as file:
                 done = subprocess.run(
                     [sys.executable, script, "--config", config, "--workdir", str(workdir)]
@@ -118,7 +119,6 @@ class Experiment:
                     cwd=ROOT,
                     stdout=file,
                     stderr=subprocess.STDOUT,
-                    preexec_fn=lambda: os.sched_setaffinity(0, cores),
                 )
             if done.returncode:
                 # Said at once, since the other runs of now are still waited for.
@@ -254,6 +254,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     if not 1 <= arguments.jobs <= cores:
         parser.error(f"--jobs must be from 1 to the {cores} cores of this machine, got {arguments.jobs}")
+    if min(arguments.pretraining_steps, arguments.finetuning_steps) < 2:
+        parser.error("the ablations have half of the steps: give at least 2")
     work, data = arguments.work.absolute(), ("builtin:train", "builtin:val")
     work.mkdir(parents=True, exist_ok=True)
     if arguments.videos is not None:

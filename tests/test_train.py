@@ -120,6 +120,20 @@ def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
+def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(videos, tmp_path):
+    run = dict(data__path=videos, data__val_path="", total_steps=1000, checkpoint_steps=3)
+    process = subprocess.Popen(
+        command("quickstart.py", tmp_path, **run), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    seen = next(line for line in process.stdout if line.startswith("step    4/1000"))
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130, seen + errors
+    assert errors.strip().splitlines()[-1] == "interrupted; the same command goes on from the last checkpoint"
+    assert "Traceback" not in errors
+    assert (tmp_path / "checkpoints" / "3").is_dir()
+
+
 def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
     train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}

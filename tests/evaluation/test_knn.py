@@ -15,6 +15,7 @@ from videomae_jax.data.video import write_video
 from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.knn import CHUNK, knn_scores, vote
 from videomae_jax.evaluation.multiview import MultiView
+from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.training.mesh import batch_sharding, make_mesh
 
 CONFIG = VideoMAEConfig.from_size(
@@ -78,6 +79,20 @@ def test_nearer_neighbours_count_more_than_many():
     other = [cosine, np.sqrt(1 - cosine**2)]
     scores = knn_scores([[1.0, 0], other, other], [0, 1, 1], [[2.0, 0]], 2, neighbours=3, temperature=0.07)
     np.testing.assert_allclose(scores, [[3 / 5, 2 / 5]], atol=1e-5)
+
+
+def test_where_fewer_can_vote_than_are_asked_for_all_of_them_do():
+    train, labels, features = random_bank()
+    readable = np.arange(50) < 7
+
+    def predictions(scores, labels, readable):
+        names = tuple(f"{i}.mp4" for i in range(len(scores)))
+        return Predictions(names, labels, scores, readable, np.full(len(scores), 16))
+
+    bank = predictions(train, labels, readable)
+    videos = predictions(features, np.zeros(9, int), np.ones(9, bool))
+    voted = vote(bank, videos, 4, neighbours=20, temperature=0.07)
+    np.testing.assert_allclose(voted.scores, dino(train[:7], labels[:7], features, 4, 7, 0.07), atol=1e-5)
 
 
 def test_videos_without_a_label_do_not_vote():

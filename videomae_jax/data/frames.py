@@ -10,14 +10,14 @@ from jaxtyping import Int64, UInt8
 
 
 class VideoReadError(ValueError):
-    """A video that cannot be read as asked. Has `path` and `reason`; crosses process borders."""
+    """A video, or a set of them, that cannot be read as asked. Has `path` and `reason`; crosses process borders."""
 
     def __init__(self, path: str | os.PathLike, reason: str):
         super().__init__(os.fspath(path), reason)
         self.path, self.reason = self.args
 
     def __str__(self) -> str:
-        return f"cannot read video {self.path}: {self.reason}"
+        return f"cannot read {self.path}: {self.reason}"
 
 
 class Frames(ABC):

@@ -25,7 +25,7 @@ def compare(workdirs: Sequence[Path]) -> list[list[str]]:
     rows = [["run", "init_from", "steps", "tested on", *scores]]
     for workdir, results in zip(workdirs, runs, strict=True):
         recipe = json.loads((workdir / "recipe.json").read_text())
-        steps = read_metrics(workdir)[-1]["step"] if read_metrics(workdir) else 0
+        steps = max((row["step"] for row in read_metrics(workdir)), default=0)
         settings = results["settings"]
         tested = f"{settings['videos']}, {settings['segments']} x {settings['crops']} views"
         shown = (_shown(results.get(name)) for name in scores)

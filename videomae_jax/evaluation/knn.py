@@ -19,23 +19,20 @@ def vote(
 ) -> Predictions:
     """Predictions of the classes of videos by those of the bank; the `scores` of both are features.
 
-    Those of the bank that cannot be read, or have no label, do not vote. The rest is as in `knn_scores`.
+    Those of the bank that cannot be read, or have no label, do not vote; where fewer than `neighbours` are left, all of
+    them do. The rest is as in `knn_scores`.
     """
+    voters = int((bank.readable & bank.labelled).sum())
     scores = np.zeros((len(videos.paths), num_classes), np.float32)
     scores[videos.readable] = knn_scores(
         bank.scores[bank.readable],
         bank.labels[bank.readable],
         videos.scores[videos.readable],
         num_classes,
-        neighbours=neighbours,
+        neighbours=min(neighbours, max(voters, 1)),
         temperature=temperature,
     )
     return dataclasses.replace(videos, scores=scores)
-
-
-def voters(bank: Predictions) -> int:
-    """How many of a bank can vote: those that are readable and have a label."""
-    return int((bank.readable & bank.labelled).sum())
 
 
 def knn_scores(

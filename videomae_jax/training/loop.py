@@ -1,6 +1,7 @@
 """The training loop. Its order: batch, step, line of numbers, evaluation, checkpoint."""
 
 import collections
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -54,59 +55,58 @@ def train(
     Returns:
       False when there was nothing to do, because the run is finished.
     """
-    total_steps = schedule.total_steps
-    checkpoints = Checkpoints(workdir / "checkpoints")
-    first_step = checkpoints.latest_step or 0
-    # Also without checkpoints, which somebody may have removed to save space: the model is there.
-    if model_folder(workdir).exists() and first_step in (0, total_steps):
-        checkpoints.close()
-        return False
-    if first_step:
-        print(f"continuing from step {first_step}", flush=True)
-        state = checkpoints.restore(trainer.abstract_state)
-    else:
-        state = initial_state()
-    compiling = time.perf_counter()
-    run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views)
-    print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
-    log = MetricsLog(workdir, restored_step=first_step)
-    batches = on_devices(train_clips(source, clips, recipe, first_step, total_steps), trainer, broken)
-    in_flight = collections.deque()
-    clock = Clock()
+    total_steps, clips_a_step = schedule.total_steps, recipe.data.batch_size * recipe.data.views
+    with contextlib.ExitStack() as stack:
+        # Whatever ends the run, what is being written is waited for.
+        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
+        first_step = checkpoints.latest_step or 0
+        # Also without checkpoints, which somebody may have removed to save space: the model is there.
+        if model_folder(workdir).exists() and first_step in (0, total_steps):
+            return False
+        if first_step:
+            print(f"continuing from step {first_step}", flush=True)
+            state = checkpoints.restore(trainer.abstract_state)
+        else:
+            state = initial_state()
+        compiling = time.perf_counter()
+        run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views)
+        print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
+        log = stack.enter_context(contextlib.closing(MetricsLog(workdir, restored_step=first_step)))
+        batches = on_devices(train_clips(source, clips, recipe, first_step, total_steps), trainer, broken)
+        stack.enter_context(contextlib.closing(batches))
+        in_flight = collections.deque()
+        clock = Clock()
 
-    for step in range(first_step + 1, total_steps + 1):
-        fetching = time.perf_counter()
-        batch = next(batches)
-        clock.waited(fetching)
-        state, loss = run_step(state, batch)
+        for step in range(first_step + 1, total_steps + 1):
+            fetching = time.perf_counter()
+            batch = next(batches)
+            clock.waited(fetching)
+            state, loss = run_step(state, batch)
 
-        # Steps run behind Python's back; no more than two at a time, or their batches would pile up on the devices.
-        in_flight.append(loss)
-        if len(in_flight) > 2:
-            in_flight.popleft().block_until_ready()
+            # Steps run behind Python's back; no more than two at a time, or their batches would pile up on the devices.
+            in_flight.append(loss)
+            if len(in_flight) > 2:
+                in_flight.popleft().block_until_ready()
 
-        last = step == total_steps
-        evaluating = last or step % recipe.eval.steps == 0
-        if evaluating or step % recipe.log_steps == 0:
-            row, state = read_window(state)
-            row = trainer.task.summarise(row)
-            row |= {"learning_rate": float(schedule(step - 1))}
-            row |= clock.rates(int(row.pop("steps")), recipe.data.batch_size * recipe.data.views, trainer.peak_clips)
-            row |= {"broken_videos": len(broken)}
-            print(progress_line(step, total_steps, row), flush=True)
-            if evaluating:
-                numbers, pictures = evaluate(step, trainer.model_params(state), last)
-                row |= numbers
-                print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
-                save_pictures(workdir, step, pictures, log)
-            log.write(step, row)
-            clock.restart()
-        if last or step % recipe.checkpoint_steps == 0:
-            checkpoints.save(step, state)
+            last = step == total_steps
+            evaluating = last or step % recipe.eval.steps == 0
+            if evaluating or step % recipe.log_steps == 0:
+                row, state = read_window(state)
+                row = trainer.task.summarise(row)
+                row |= {"learning_rate": float(schedule(step - 1))}
+                row |= clock.rates(int(row.pop("steps")), clips_a_step, trainer.peak_clips)
+                row |= {"broken_videos": len(broken)}
+                print(progress_line(step, total_steps, row), flush=True)
+                if evaluating:
+                    numbers, pictures = evaluate(step, trainer.model_params(state), last)
+                    row |= numbers
+                    print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
+                    save_pictures(workdir, step, pictures, log)
+                log.write(step, row)
+                clock.restart()
+            if last or step % recipe.checkpoint_steps == 0:
+                checkpoints.save(step, state)
 
-    batches.close()
-    log.close()
-    checkpoints.close()
     write_model(model_folder(workdir), trainer, trainer.model_params(state), recipe.data.stride)
     return True
 
