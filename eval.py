@@ -37,8 +37,8 @@ from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.init_from import classifier_config, find_encoder, trained_config
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
-from videomae_jax.training.metrics import say
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
+from videomae_jax.training.progress import say
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.video_sets import open_downstream_sets, open_test_set
 from videomae_jax.training.workdir import (

@@ -30,8 +30,9 @@ from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE
 from videomae_jax.training.loop import picture_file, train
 from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, make_mesh
-from videomae_jax.training.metrics import read_metrics, say
+from videomae_jax.training.metrics import read_metrics
 from videomae_jax.training.optimizer import WarmupCosine, adamw
+from videomae_jax.training.progress import say
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining

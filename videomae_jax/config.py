@@ -27,7 +27,11 @@ NOT_FOR_TRANSFORMERS = "videomae_jax:"
 # What training keeps of each block for the backward pass, which computes the rest again from the block's input:
 # everything; the products with weights and attention's results; nothing.
 Remat = Literal["none", "dots", "full"]
-PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
+# Hugging Face's names: one class a clip, any number of them, numbers.
+SINGLE_LABEL = "single_label_classification"
+MULTI_LABEL = "multi_label_classification"
+REGRESSION = "regression"
+PROBLEM_TYPES = (REGRESSION, SINGLE_LABEL, MULTI_LABEL)
 
 
 def _with_other_spellings(cls: type) -> type:
@@ -157,7 +161,7 @@ class VideoMAEConfig:
             if getattr(self, name) not in choices:
                 listed = ", ".join(map(repr, choices))
                 raise ValueError(f"{name} must be one of {listed}, got {getattr(self, name)!r}.")
-        if self.problem_type == "single_label_classification" and self.num_labels == 1:
+        if self.problem_type == SINGLE_LABEL and self.num_labels == 1:
             raise ValueError("problem_type='single_label_classification' needs more than one class; num_labels is 1.")
         if self.attentive_pooling and self.use_mean_pooling:
             raise ValueError(

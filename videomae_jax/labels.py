@@ -3,6 +3,8 @@
 import numbers
 from collections.abc import Mapping
 
+NO_LABEL = -1  # in the place of a number
+
 
 class Labels(dict):
     """Names of classes by number: a dict that a frozen config can hold."""

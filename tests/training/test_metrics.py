@@ -3,7 +3,8 @@ import struct
 
 import pytest
 
-from videomae_jax.training.metrics import Clock, MetricsLog, progress_line, read_metrics
+from videomae_jax.training.metrics import Clock, MetricsLog, read_metrics
+from videomae_jax.training.progress import progress_line
 
 
 def write(workdir, restored_step, steps):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import numpy as np
 from jaxtyping import Int64
 
-from videomae_jax.data.labels import MULTI_LABEL, REGRESSION
+from videomae_jax.config import MULTI_LABEL, REGRESSION
 from videomae_jax.data.sources import VideoSource
 
 _DIRECTIONS = frozenset(

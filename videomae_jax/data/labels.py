@@ -5,18 +5,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from videomae_jax.config import PROBLEM_TYPES
+from videomae_jax.config import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.files import Entry
-
-# Hugging Face's names: one class a video, any number of them, numbers.
-SINGLE_LABEL = "single_label_classification"
-MULTI_LABEL = "multi_label_classification"
-REGRESSION = "regression"
+from videomae_jax.labels import NO_LABEL
 
 LabelArray = Int32[np.ndarray, "V"] | Float32[np.ndarray, "V K"]
 Label = int | Float32[np.ndarray, "K"]
-NO_LABEL = -1
 SEPARATOR = "|"  # between the classes or the numbers of one video
 _LARGEST = float(np.finfo(np.float32).max)
 _NUM_SHOWN = 3  # names in a message

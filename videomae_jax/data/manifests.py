@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from videomae_jax.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.files import (
     Entry,
@@ -12,7 +13,7 @@ from videomae_jax.data.files import (
     read_lines,
 )
 from videomae_jax.data.images import numbered_images
-from videomae_jax.data.labels import MULTI_LABEL, REGRESSION, SEPARATOR, SINGLE_LABEL, is_integer, split_label
+from videomae_jax.data.labels import SEPARATOR, is_integer, split_label
 
 _THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
 _SSV2_FRAMES = "SomethingV2"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32
 
+from videomae_jax.config import REGRESSION, SINGLE_LABEL
 from videomae_jax.data import builtin
 from videomae_jax.data.annotations import Classes, hmdb51_files, read_hmdb51, read_official
 from videomae_jax.data.files import (
@@ -24,9 +25,6 @@ from videomae_jax.data.files import (
 from videomae_jax.data.frames import Frames
 from videomae_jax.data.images import IMAGE_SUFFIXES, FrameFolder, is_image
 from videomae_jax.data.labels import (
-    NO_LABEL,
-    REGRESSION,
-    SINGLE_LABEL,
     Label,
     LabelArray,
     check_problem_type,
@@ -36,6 +34,7 @@ from videomae_jax.data.labels import (
 )
 from videomae_jax.data.manifests import read_manifest
 from videomae_jax.data.video import VideoFile
+from videomae_jax.labels import NO_LABEL
 
 _BUILTIN = "builtin:"
 _TFDS = "tfds:"

@@ -14,10 +14,11 @@ from tensorflow_datasets.core.utils import file_utils
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.images import decode_image
-from videomae_jax.data.labels import NO_LABEL, relabel
+from videomae_jax.data.labels import relabel
 from videomae_jax.data.prepared import FORMAT, read_prepared
 from videomae_jax.data.records import Record, RecordFiles, TfdsFolder
 from videomae_jax.data.sources import VideoSource
+from videomae_jax.labels import NO_LABEL
 
 NAMED = "tfds:"
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from videomae_jax.data.labels import NO_LABEL
 from videomae_jax.evaluation.predictions import Predictions
+from videomae_jax.labels import NO_LABEL
 
 CHUNK = 256  # features at a time: what takes memory is their similarity to the whole bank
 

@@ -11,7 +11,7 @@ from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import MULTI_LABEL, REGRESSION, VideoMAEConfig
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.pipeline import HeldoutBatch, heldout_batches
@@ -30,11 +30,9 @@ def class_scores(model: VideoMAEForVideoClassification, video: UInt8[Array, "B T
     Their mean over views is the published one: of probabilities, not of logits (V1 engine_for_finetuning.py:233-282).
     """
     logits = model(video).logits.astype(jnp.float32)
-    if model.config.problem_type == "regression":
+    if model.config.problem_type == REGRESSION:
         return logits
-    return (
-        jax.nn.sigmoid(logits) if model.config.problem_type == "multi_label_classification" else jax.nn.softmax(logits)
-    )
+    return jax.nn.sigmoid(logits) if model.config.problem_type == MULTI_LABEL else jax.nn.softmax(logits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
+from videomae_jax.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from videomae_jax.evaluation.predictions import Predictions
 
 TOP = 5  # of top-5
@@ -13,14 +14,14 @@ SMALLEST_PROBABILITY = 1e-12  # what probabilities are clipped at before their l
 Scores = dict[str, float | int | None]
 
 # The score, the larger the better, by which one model is better than another.
-BEST = {"single_label_classification": "top1", "multi_label_classification": "map", "regression": "r2"}
+BEST = {SINGLE_LABEL: "top1", MULTI_LABEL: "map", REGRESSION: "r2"}
 
 
 def scores_of(predictions: Predictions, class_names: Sequence[str], problem_type: str, *, skip_broken: bool) -> Scores:
     """The scores that go with a problem type: those of the functions below."""
-    if problem_type == "regression":
+    if problem_type == REGRESSION:
         return regression_scores(predictions, class_names)
-    score = classification_scores if problem_type == "single_label_classification" else multi_label_scores
+    score = classification_scores if problem_type == SINGLE_LABEL else multi_label_scores
     return score(predictions, class_names, skip_broken=skip_broken)
 
 

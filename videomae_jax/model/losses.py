@@ -6,7 +6,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Shaped
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL, VideoMAEConfig
 from videomae_jax.model.masking import MaskIds, mask_from_ids
 
 IGNORED_LABEL = -100  # torch's: a clip that does not count
@@ -38,24 +38,24 @@ def problem_type(config: VideoMAEConfig, labels: Shaped[Array, "B *num_labels"])
     if config.problem_type is not None:
         return config.problem_type
     if config.num_labels == 1:
-        return "regression"
+        return REGRESSION
     integers = jnp.issubdtype(labels.dtype, jnp.integer)
-    return "single_label_classification" if integers else "multi_label_classification"
+    return SINGLE_LABEL if integers else MULTI_LABEL
 
 
 def check_labels(config: VideoMAEConfig, labels: Shaped[Array, "B *num_labels"], batch: int) -> None:
     """Raises a ValueError unless these are labels for `batch` clips; under `jit` their values are not looked at."""
     kind, shape = problem_type(config, labels), tuple(labels.shape)
     wanted = {
-        "single_label_classification": [(batch,)],
-        "multi_label_classification": [(batch, config.num_labels)],
-        "regression": [(batch,), (batch, 1)] if config.num_labels == 1 else [(batch, config.num_labels)],
+        SINGLE_LABEL: [(batch,)],
+        MULTI_LABEL: [(batch, config.num_labels)],
+        REGRESSION: [(batch,), (batch, 1)] if config.num_labels == 1 else [(batch, config.num_labels)],
     }[kind]
     if shape not in wanted:
         listed = " or ".join(str(list(shape)) for shape in wanted)
-        hint = " Labels of several classes a clip are floats." if kind == "single_label_classification" else ""
+        hint = " Labels of several classes a clip are floats." if kind == SINGLE_LABEL else ""
         raise ValueError(f"labels for {kind} must have the shape {listed}, got {list(shape)}.{hint}")
-    if kind != "single_label_classification":
+    if kind != SINGLE_LABEL:
         return
     if not jnp.issubdtype(labels.dtype, jnp.integer):
         raise ValueError(f"labels for {kind} must be integers, got {labels.dtype}.")
@@ -76,10 +76,10 @@ def classification_loss(
     squared error for regression.
     """
     kind, logits = problem_type(config, labels), logits.astype(jnp.float32)
-    if kind == "single_label_classification":
+    if kind == SINGLE_LABEL:
         return cross_entropy(logits, labels)
     labels = labels.astype(jnp.float32).reshape(logits.shape)
-    if kind == "multi_label_classification":
+    if kind == MULTI_LABEL:
         return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
     return optax.squared_error(logits, labels).mean()
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict, config_dict
 
-from videomae_jax.config import PROBLEM_TYPES
+from videomae_jax.config import MULTI_LABEL, PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from videomae_jax.training.recipe import Mesh, Optim, build, check_run, run
 
 # What is trained: everything, a linear classifier, an attentive one; nothing, but votes of neighbours, or views.
@@ -156,12 +156,12 @@ class DownstreamRecipe:
             if not 0 <= getattr(augment, key) <= 1:
                 raise ValueError(f"config.augment.{key} must be from 0 to 1, got {getattr(augment, key)}.")
         mixes = augment.mixup > 0 or augment.cutmix > 0
-        if self.problem_type == "regression" and (mixes or augment.label_smoothing):
+        if self.problem_type == REGRESSION and (mixes or augment.label_smoothing):
             raise ValueError(
                 "config.problem_type=regression has no classes to mix or to smooth: set augment.mixup, augment.cutmix "
                 "and augment.label_smoothing to 0."
             )
-        if self.problem_type == "multi_label_classification" and augment.label_smoothing:
+        if self.problem_type == MULTI_LABEL and augment.label_smoothing:
             raise ValueError(
                 f"config.augment.label_smoothing={augment.label_smoothing} is for one class a video: set it to 0 for "
                 "multi_label_classification."
@@ -187,7 +187,7 @@ class DownstreamRecipe:
             raise ValueError("config.data.path is missing: the videos to train on, or whose neighbours vote.")
         if self.mode == "knn" and not (self.data.test_path or self.data.val_path):
             raise ValueError("config.mode=knn needs videos to classify: set data.val_path or data.test_path.")
-        if self.mode == "knn" and self.problem_type != "single_label_classification":
+        if self.mode == "knn" and self.problem_type != SINGLE_LABEL:
             raise ValueError(f"config.mode=knn votes for one class a video; problem_type is {self.problem_type}.")
         if self.mode != "finetune" and (self.optim.freeze or self.optim.adapter_rank):
             raise ValueError(
@@ -216,7 +216,7 @@ def finetuning(size: str) -> ConfigDict:
     config = run(size)
     config.total_epochs = 50.0
     config.mode = "finetune"
-    config.problem_type = "single_label_classification"
+    config.problem_type = SINGLE_LABEL
 
     for field in ("image_size", "patch_size"):
         config.model[field] = config_dict.placeholder(tuple)

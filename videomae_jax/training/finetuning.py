@@ -13,8 +13,8 @@ from einops import rearrange
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree, UInt32
 
-from videomae_jax.config import Remat, VideoMAEConfig
-from videomae_jax.data.labels import NO_LABEL, SINGLE_LABEL
+from videomae_jax.config import SINGLE_LABEL, Remat, VideoMAEConfig
+from videomae_jax.labels import NO_LABEL
 from videomae_jax.model.flops import TRAINING, classification_flops
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize
@@ -23,8 +23,8 @@ from videomae_jax.training.adapters import BLOCKS, LEAVES
 from videomae_jax.training.augment import random_erase, random_flip
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import compute_dtype, path_name
-from videomae_jax.training.metrics import say
 from videomae_jax.training.mixing import Mixing, soft_targets
+from videomae_jax.training.progress import say
 from videomae_jax.training.tasks import Batch
 from videomae_jax.weights.arrays import part_of, rule_of
 from videomae_jax.weights.checkpoint import Checkpoint

@@ -18,8 +18,9 @@ from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import batch_sharding
-from videomae_jax.training.metrics import Clock, MetricsLog, progress_line
+from videomae_jax.training.metrics import Clock, MetricsLog
 from videomae_jax.training.optimizer import WarmupCosine
+from videomae_jax.training.progress import progress_line
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer, TrainState
 from videomae_jax.training.workdir import model_folder, write_model

@@ -36,8 +36,8 @@ from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.init_from import find_encoder, trained_config
 from videomae_jax.training.mesh import AXIS_TYPES, batch_shards, check_batch, make_mesh, mesh_sizes
-from videomae_jax.training.metrics import say
 from videomae_jax.training.optimizer import WarmupCosine, adamw, finetuning_optimizer
+from videomae_jax.training.progress import say
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining

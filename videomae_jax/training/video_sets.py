@@ -1,12 +1,12 @@
 """The sets of videos that a recipe names: opened, and checked before anything else happens."""
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import REGRESSION, SINGLE_LABEL, VideoMAEConfig
 from videomae_jax.data.classes import check_flip, empty_classes
-from videomae_jax.data.labels import NO_LABEL, REGRESSION, SINGLE_LABEL, is_integer
+from videomae_jax.data.labels import is_integer
 from videomae_jax.data.sources import VideoSource, open_source
-from videomae_jax.labels import is_unnamed
+from videomae_jax.labels import NO_LABEL, is_unnamed
 from videomae_jax.training.downstream import DownstreamRecipe
-from videomae_jax.training.metrics import say
+from videomae_jax.training.progress import say
 
 SHOWN = 5  # names of classes in a message
 
