@@ -3,10 +3,11 @@
     python benchmarks/small_data.py --videos FOLDER --out benchmarks/results/small_data.json
 
 FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each seed a tiny ViT is pre-trained on the
-training videos without their labels and fine-tuned with them, against one fine-tuned from random weights for as many
-steps, and one for as many floating-point operations as pre-training and fine-tuning took together. Then the masks, the
-ratios and the positions change, one at a time, with half the steps of both. Every run is one of `train.py` or `eval.py`
-in a folder below `--work`: the same command goes on where it was interrupted.
+training videos without their labels and fine-tuned with them, against one trained from random weights for as many steps
+as fine-tuning ("short"), and one for as many floating-point operations as pre-training and fine-tuning took together
+("long"), which is also the number of steps of a longer fine-tuning. Then the masks, the ratios and the positions change,
+one at a time, with half the steps of both. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the
+same command goes on where it was interrupted.
 """
 
 import argparse
@@ -17,7 +18,7 @@ import queue
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -198,17 +199,19 @@ def measure(
 
     try:
         runs = {
-            "pretrained": each_seed(experiment.pretrained, Variant(), steps),
-            "scratch": each_seed(experiment.from_scratch, steps[1]),
+            "pretrained_short": each_seed(experiment.pretrained, Variant(), steps),
+            "scratch_short": each_seed(experiment.from_scratch, steps[1]),
         }
-        more = same_compute_steps(runs["pretrained"][0].result())
-        runs["scratch_same_compute"] = each_seed(experiment.from_scratch, more)
+        more = same_compute_steps(runs["pretrained_short"][0].result())
+        runs["scratch_long"] = each_seed(experiment.from_scratch, more)
+        wait(runs["pretrained_short"])  # two runs in one folder would not do
+        runs["pretrained_long"] = each_seed(experiment.pretrained, Variant(), (steps[0], more))
         runs |= {variant.name: each_seed(experiment.pretrained, variant, half) for variant in variants}
         folders = {name: [run.result() for run in each] for name, each in runs.items()}
     finally:
         pool.shutdown(cancel_futures=True)
 
-    rows = [Row("scratch_same_compute_steps", more, "steps")]
+    rows = [Row("pretraining", steps[0], "steps"), Row("short", steps[1], "steps"), Row("long", more, "steps")]
     for name, workdirs in folders.items():
         values = [top1(workdir) for workdir in workdirs]
         rows.append(Row(f"{name}_top1", float(np.mean(values)), "%"))
@@ -216,9 +219,11 @@ def measure(
     names = [variant.name for variant in variants]
     rows += [Row(f"{name}_hidden", 100 * hidden_share(folders[name][0]), "%") for name in names]
     means = {row.name: row.value for row in rows}
+    # The second is of the same compute; the first of as many steps with labels, enough for random weights to level off.
     differences = {
-        f"pretrained_minus_{name}": means["pretrained_top1"] - means[f"{name}_top1"]
-        for name in ("scratch", "scratch_same_compute")
+        "pretrained_minus_scratch": means["pretrained_long_top1"] - means["scratch_long_top1"],
+        "pretrained_minus_scratch_same_compute": means["pretrained_short_top1"] - means["scratch_long_top1"],
+        "pretrained_minus_scratch_short": means["pretrained_short_top1"] - means["scratch_short_top1"],
     }
     return rows, differences, {name: curve(workdirs) for name, workdirs in folders.items()}
 

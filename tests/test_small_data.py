@@ -60,13 +60,18 @@ def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, t
     report = json.loads(out.read_text())
     values = {row["name"]: row["value"] for row in report["rows"]}
     assert report["ratios"] == {
-        f"pretrained_minus_{name}": values["pretrained_top1"] - values[f"{name}_top1"]
-        for name in ("scratch", "scratch_same_compute")
+        f"pretrained_minus_{name}": values[f"pretrained_{ours}_top1"] - values[f"scratch_{theirs}_top1"]
+        for name, ours, theirs in (
+            ("scratch", "long", "long"),
+            ("scratch_same_compute", "short", "long"),
+            ("scratch_short", "short", "short"),
+        )
     }
     assert values["tube_0.75_sincos_1d_hidden"] == 75
     assert {"tube_0.75_sincos_1d_top1", "tube_0.75_sincos_1d_top1_std"} <= values.keys()
-    assert report["curves"]["scratch"]["steps"] == [1, 2, 3, 4]
-    assert values["scratch_same_compute_steps"] > 4
+    assert report["curves"]["scratch_short"]["steps"] == [1, 2, 3, 4]
+    assert values["long"] > values["short"] == 4
+    assert (tmp_path / "runs" / f"scratch_{values['long']}_seed0" / "results.json").exists()
     assert out.with_suffix(".png").stat().st_size > 10_000
     # The second command found every run finished.
     assert "is finished" in (tmp_path / "runs" / "scratch_4_seed1.log").read_text()
