@@ -4,10 +4,10 @@
 
 FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each seed a tiny ViT is pre-trained on the
 training videos without their labels and fine-tuned with them, against one trained from random weights for as many steps
-as fine-tuning ("short"), and one for as many floating-point operations as pre-training and fine-tuning took together
-("long"), which is also the number of steps of a longer fine-tuning. Then the masks, the ratios and the positions change,
-one at a time, with half the steps of both. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the
-same command goes on where it was interrupted.
+as the fine-tuning ("short"), and one for as many floating-point operations as both stages took together ("long"); so
+long the pre-trained one is fine-tuned, too. Then the masks, the ratios and the positions change, one at a time, with
+half the steps of both stages. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the same command
+goes on where it was interrupted.
 """
 
 import argparse
