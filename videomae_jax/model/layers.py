@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model.attention import attend, attention_weights, mix
 from videomae_jax.model.dropout import Keys, drop_path, dropout, split_keys
-from videomae_jax.model.sharding import with_own_clips
+from videomae_jax.model.sharding import splits_heads, with_own_clips
 from videomae_jax.model.tiled_attention import KEPT
 
 # The functions of config.ACTIVATIONS.
@@ -50,7 +50,11 @@ class QKV(nnx.Module):
     def __call__(self, x: Float[Array, "B N D"]) -> Float[Array, "3 B N D"]:
         B, N, D = x.shape
         rows = x.reshape(B * N, D).astype(self.dtype)  # see `by_rows`
-        qkv = jnp.einsum("RD,DcF->RcF", rows, self.kernel[...].astype(self.dtype))
+        kernel = self.kernel[...].astype(self.dtype)
+        if splits_heads():
+            qkv = jnp.einsum("RD,DcF->RcF", rows, kernel)
+        else:  # one product of two matrices, whose gradients need no transposes
+            qkv = (rows @ kernel.reshape(D, 3 * D)).reshape(B * N, 3, D)
         if self.q_bias is not None:
             biases = jnp.stack([self.q_bias[...], jnp.zeros_like(self.q_bias[...]), self.v_bias[...]])
             qkv += biases.astype(self.dtype)

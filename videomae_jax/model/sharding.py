@@ -17,6 +17,11 @@ def splits(clips: int, heads: int | None = None) -> bool:
     return clips % (mesh.shape["data"] * mesh.shape["fsdp"]) == 0 and (heads or 0) % mesh.shape["tensor"] == 0
 
 
+def splits_heads() -> bool:
+    """Whether heads are split over the mesh that is set."""
+    return jax.sharding.get_abstract_mesh().shape.get("tensor", 1) > 1
+
+
 def with_own_clips(x: Float[Array, "B N D"]) -> Float[Array, "B N D"]:
     """The same tokens, with each device at its own clips.
 
