@@ -77,6 +77,7 @@ class Ours:
             b2=0.95,
             clip_norm=None,
             accumulation=1,
+            mu_dtype="float32",
         )
         mesh = make_mesh(data=1, fsdp=1, tensor=1, devices=self.jax.devices()[:1])
         trainer = Trainer(task, adamw(lambda step: 1e-4, optim), mesh, optim.accumulation)

@@ -79,6 +79,24 @@ def test_updates_are_those_of_torch_adamw(recipe, clip_norm):
     np.testing.assert_allclose(ours, theirs, atol=2e-6)
 
 
+@pytest.mark.parametrize(("optimizer", "b2"), [("adamw", 0.95), ("sgd", None)])
+def test_first_moments_in_bfloat16_are_rounded_and_nothing_else_is(optimizer, b2):
+    params = {"classifier": {"kernel": jnp.linspace(-1, 1, 32).reshape(4, 8)}}
+    grads = jax.tree.map(lambda x: jnp.sin(9 * x), params)
+    moved = {}
+    for dtype in ("float32", "bfloat16"):
+        optim = but(FINETUNING, optimizer=optimizer, b2=b2, layer_decay=1.0, mu_dtype=dtype)
+        update = finetuning_optimizer(lambda step: 1e-2, optim)
+        state = update.init(params)
+        for _ in range(3):
+            updates, state = update.update(grads, state, params)
+        moved[dtype] = updates["classifier"]["kernel"]
+        moments = sorted(str(leaf.dtype) for leaf in jax.tree.leaves(state) if leaf.ndim == 2)
+        assert moments == sorted([dtype, "float32"] if optimizer == "adamw" else [dtype])
+    np.testing.assert_allclose(moved["bfloat16"], moved["float32"], rtol=2e-2)
+    assert not np.array_equal(moved["bfloat16"], moved["float32"])
+
+
 def test_decay_spares_biases_norms_and_the_mask_token():
     model = nnx.eval_shape(
         lambda: VideoMAEForPreTraining(VideoMAEConfig.from_size("tiny", image_size=32), rngs=nnx.Rngs(0))
@@ -92,10 +110,24 @@ def test_decay_spares_biases_norms_and_the_mask_token():
 
 # What a downstream recipe says (V1's fine-tuning, with rates for a few steps).
 FINETUNING = SimpleNamespace(
-    optimizer="adamw", weight_decay=0.05, b1=0.9, b2=0.999, clip_norm=None, accumulation=1, layer_decay=0.75
+    optimizer="adamw",
+    weight_decay=0.05,
+    b1=0.9,
+    b2=0.999,
+    clip_norm=None,
+    accumulation=1,
+    mu_dtype="float32",
+    layer_decay=0.75,
 )
 PROBE = SimpleNamespace(
-    optimizer="sgd", weight_decay=0.05, b1=0.9, b2=None, clip_norm=None, accumulation=1, layer_decay=1.0
+    optimizer="sgd",
+    weight_decay=0.05,
+    b1=0.9,
+    b2=None,
+    clip_norm=None,
+    accumulation=1,
+    mu_dtype="float32",
+    layer_decay=1.0,
 )
 
 

@@ -253,6 +253,7 @@ def finetuning(size: str) -> ConfigDict:
     config.optim.b2 = 0.999
     config.optim.clip_norm = config_dict.placeholder(float)
     config.optim.accumulation = 1
+    config.optim.mu_dtype = "float32"
     config.optim.layer_decay = 0.75
     config.optim.ema_decay = config_dict.placeholder(float)
     config.optim.freeze = config_dict.placeholder(str)

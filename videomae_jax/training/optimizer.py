@@ -95,15 +95,28 @@ def layer_scales(params: PyTree, layer_decay: float) -> PyTree[Float[np.ndarray,
 
 
 def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
-    """AdamW; the decay is multiplied by the learning rate, as in PyTorch. Clips the gradient's norm first, if asked."""
-    update = optax.adamw(schedule, b1=optim.b1, b2=optim.b2, eps=1e-8, weight_decay=optim.weight_decay, mask=decays)
+    """AdamW; the decay is multiplied by the learning rate, as in PyTorch. Clips the gradient's norm first, if asked.
+
+    The second moments stay in fp32: in bf16 most steps would be too small to change them.
+    """
+    update = optax.adamw(
+        schedule,
+        b1=optim.b1,
+        b2=optim.b2,
+        eps=1e-8,
+        weight_decay=optim.weight_decay,
+        mask=decays,
+        mu_dtype=optim.mu_dtype,
+    )
     return _after_clipping(optim.clip_norm, update)
 
 
 def sgd(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
     """SGD with momentum `b1`; the decay is part of the gradient, as in PyTorch. Clips the norm as `adamw` does."""
     decay = optax.add_decayed_weights(optim.weight_decay, mask=decays)
-    return _after_clipping(optim.clip_norm, optax.chain(decay, optax.sgd(schedule, momentum=optim.b1)))
+    return _after_clipping(
+        optim.clip_norm, optax.chain(decay, optax.sgd(schedule, momentum=optim.b1, accumulator_dtype=optim.mu_dtype))
+    )
 
 
 def _after_clipping(norm: float | None, update: optax.GradientTransformation) -> optax.GradientTransformation:

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_dict
 
 from videomae_jax.config import Remat
 
+FLOATS = ("float32", "bfloat16")
 MINIMUM = {"seed": 0, "workers": 0}  # of counts; 1 for all others
 
 
@@ -60,6 +61,7 @@ class Optim:
     b2: float
     clip_norm: float | None  # of the gradient, over all parameters
     accumulation: int  # parts of a batch that go through the devices one after the other
+    mu_dtype: str  # of the first moments (momentum), "float32" or "bfloat16": a sixth of the state less
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,8 @@ def check_run(recipe: Any) -> None:
         raise ValueError("config.model.size is missing.")
     if recipe.remat not in get_args(Remat):
         raise ValueError(f"config.remat must be one of {', '.join(get_args(Remat))}, got {recipe.remat!r}.")
+    if recipe.optim.mu_dtype not in FLOATS:
+        raise ValueError(f"config.optim.mu_dtype must be one of {', '.join(FLOATS)}, got {recipe.optim.mu_dtype!r}.")
     if recipe.total_epochs <= 0:
         raise ValueError(f"config.total_epochs must be positive, got {recipe.total_epochs}.")
 
@@ -211,6 +215,7 @@ def pretraining(size: str) -> ConfigDict:
     config.optim.b2 = 0.95
     config.optim.clip_norm = config_dict.placeholder(float)
     config.optim.accumulation = 1
+    config.optim.mu_dtype = "float32"
 
     config.eval = ConfigDict()
     config.eval.steps = 5000
