@@ -38,6 +38,7 @@ from videomae_jax.training.init_from import classifier_config, find_encoder, tra
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
+from videomae_jax.training.programs import keep_programs
 from videomae_jax.training.progress import say
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.video_sets import open_downstream_sets, open_test_set
@@ -59,6 +60,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     # Whatever is wrong with the recipe, the checkpoint or the data comes out here, before anything is written.
     recipe = DownstreamRecipe.from_config(config)
     mesh = make_mesh(**dataclasses.asdict(recipe.mesh))
+    keep_programs(mesh)
     run = {"knn": vote, "test": test}.get(recipe.mode, finetune)
     with jax.set_mesh(mesh):
         run(recipe, config.to_dict(), mesh, workdir)

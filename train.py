@@ -32,6 +32,7 @@ from videomae_jax.training.loop import picture_file, train
 from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, make_mesh
 from videomae_jax.training.metrics import read_metrics
 from videomae_jax.training.optimizer import WarmupCosine, adamw
+from videomae_jax.training.programs import keep_programs
 from videomae_jax.training.progress import say
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
@@ -45,6 +46,7 @@ def main(config: ConfigDict, workdir: Path) -> None:
     recipe = Recipe.from_config(config)
     task = Pretraining.of_recipe(recipe)
     mesh = make_mesh(**dataclasses.asdict(recipe.mesh))
+    keep_programs(mesh)
     with jax.set_mesh(mesh):
         pretrain(recipe, config.to_dict(), task, mesh, workdir)
 

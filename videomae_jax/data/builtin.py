@@ -8,7 +8,6 @@ labels.
 
 import csv
 import importlib.util
-import os
 import shutil
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -16,10 +15,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import platformdirs
 from jaxtyping import Float64, UInt8
 from PIL import Image
 
+from videomae_jax.cache import cache_folder
 from videomae_jax.data.cores import num_cores
 from videomae_jax.data.video import write_video
 
@@ -67,8 +66,7 @@ def manifest(split: str) -> Path:
 
 def clips_folder() -> Path:
     """Where the built-in clips lie once they are written."""
-    cache = os.environ.get("VIDEOMAE_JAX_CACHE") or platformdirs.user_cache_dir("videomae_jax")
-    return Path(cache) / f"camera_moves-v{_VERSION}"
+    return cache_folder() / f"camera_moves-v{_VERSION}"
 
 
 def write_clips(folder: Path, variants: int = VARIANTS) -> int:
