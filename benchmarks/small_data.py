@@ -6,7 +6,7 @@ FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each s
 training videos without their labels and fine-tuned with them, against one trained from random weights for as many steps
 as the fine-tuning ("short"), and one for as many floating-point operations as both stages took together ("long"); so
 long the pre-trained one is fine-tuned, too. Then the masks, the ratios and the positions change, one at a time, with
-half the steps of both stages. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the same command
+a third of the steps of both stages. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the same command
 goes on where it was interrupted.
 """
 
@@ -186,12 +186,12 @@ def measure(
     Args:
       experiment: the runs.
       seeds: of the runs of each kind.
-      steps: of pre-training and of fine-tuning; the ablations have half of them.
+      steps: of pre-training and of fine-tuning; the ablations have a third of them.
       groups: the ablations wanted.
       jobs: how many runs at a time.
     """
     variants = list(dict.fromkeys(variant for group in groups for variant in ABLATIONS[group]))
-    half = tuple(max(count // 2, 1) for count in steps)
+    third = tuple(count // 3 for count in steps)
     pool = ThreadPoolExecutor(jobs)
 
     def each_seed(run: Callable, *arguments: Any) -> list[Future]:
@@ -206,7 +206,13 @@ def measure(
         runs["scratch_long"] = each_seed(experiment.from_scratch, more)
         wait(runs["pretrained_short"])  # two runs in one folder would not do
         runs["pretrained_long"] = each_seed(experiment.pretrained, Variant(), (steps[0], more))
-        runs |= {variant.name: each_seed(experiment.pretrained, variant, half) for variant in variants}
+        # All variants with one seed, then with the next.
+        ablations = {
+            (variant, seed): pool.submit(experiment.pretrained, seed, variant, third)
+            for seed in seeds
+            for variant in variants
+        }
+        runs |= {variant.name: [ablations[variant, seed] for seed in seeds] for variant in variants}
         folders = {name: [run.result() for run in each] for name, each in runs.items()}
     finally:
         pool.shutdown(cancel_futures=True)
@@ -259,8 +265,8 @@ def main() -> None:
     cores = len(os.sched_getaffinity(0))
     if not 1 <= arguments.jobs <= cores:
         parser.error(f"--jobs must be from 1 to the {cores} cores of this machine, got {arguments.jobs}")
-    if min(arguments.pretraining_steps, arguments.finetuning_steps) < 2:
-        parser.error("the ablations have half of the steps: give at least 2")
+    if min(arguments.pretraining_steps, arguments.finetuning_steps) < 3:
+        parser.error("the ablations have a third of the steps: give at least 3")
     work, data = arguments.work.absolute(), ("builtin:train", "builtin:val")
     work.mkdir(parents=True, exist_ok=True)
     if arguments.videos is not None:

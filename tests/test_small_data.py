@@ -41,9 +41,9 @@ def test_after_a_failure_nothing_more_is_begun_and_its_log_is_named(benchmark, j
 
     monkeypatch.setattr(benchmark.subprocess, "run", run)
     experiment = benchmark.Experiment(tmp_path, ("train", "val"), benchmark.shared_cores(jobs))
-    with pytest.raises(SystemExit, match="train.py failed, see .*pretrain_2_tube_0.75_sincos_3d_seed[01].log"):
-        benchmark.measure(experiment, range(3), (2, 4), ["masks"], jobs)
-    assert sorted(begun) == [f"pretrain_2_tube_0.75_sincos_3d_seed{seed}" for seed in range(jobs)]
+    with pytest.raises(SystemExit, match="train.py failed, see .*pretrain_3_tube_0.75_sincos_3d_seed[01].log"):
+        benchmark.measure(experiment, range(3), (3, 6), ["masks"], jobs)
+    assert sorted(begun) == [f"pretrain_3_tube_0.75_sincos_3d_seed{seed}" for seed in range(jobs)]
     assert f"{begun[0]} failed, see {tmp_path / begun[0]}.log" in capsys.readouterr().out
     assert experiment.cores.qsize() == jobs
 
@@ -51,7 +51,7 @@ def test_after_a_failure_nothing_more_is_begun_and_its_log_is_named(benchmark, j
 @pytest.mark.full
 def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, tmp_path):
     out = tmp_path / "report.json"
-    words = ["--out", out, "--work", tmp_path / "runs", "--seeds", 2, "--pretraining-steps", 2, "--finetuning-steps", 4]
+    words = ["--out", out, "--work", tmp_path / "runs", "--seeds", 2, "--pretraining-steps", 3, "--finetuning-steps", 6]
     words += ["--jobs", 2]
     command = [sys.executable, "benchmarks/small_data.py", *map(str, words), "--ablations", "positions"]
     for _ in range(2):
@@ -69,9 +69,9 @@ def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, t
     }
     assert values["tube_0.75_sincos_1d_hidden"] == 75
     assert {"tube_0.75_sincos_1d_top1", "tube_0.75_sincos_1d_top1_std"} <= values.keys()
-    assert report["curves"]["scratch_short"]["steps"] == [1, 2, 3, 4]
-    assert values["long"] > values["short"] == 4
+    assert report["curves"]["scratch_short"]["steps"] == [1, 2, 3, 4, 5, 6]
+    assert values["long"] > values["short"] == 6
     assert (tmp_path / "runs" / f"scratch_{values['long']}_seed0" / "results.json").exists()
     assert out.with_suffix(".png").stat().st_size > 10_000
     # The second command found every run finished.
-    assert "is finished" in (tmp_path / "runs" / "scratch_4_seed1.log").read_text()
+    assert "is finished" in (tmp_path / "runs" / "scratch_6_seed1.log").read_text()
