@@ -5,9 +5,9 @@
 FOLDER has `train.csv` and `val.csv`; without it, the built-in clips. For each seed a tiny ViT is pre-trained on the
 training videos without their labels and fine-tuned with them, against one trained from random weights for as many steps
 as the fine-tuning ("short"), and one for as many floating-point operations as both stages took together ("long"); so
-long the pre-trained one is fine-tuned, too. Then the masks, the ratios and the positions change, one at a time, with
-a third of the steps of both stages. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the same command
-goes on where it was interrupted.
+long the pre-trained one is fine-tuned, too. Then the masks, the ratios and the positions change, one at a time, with a
+third of the steps of both stages. Every run is one of `train.py` or `eval.py` in a folder below `--work`: the same
+command goes on where it was interrupted.
 """
 
 import argparse
