@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, Shaped, UInt8
 from videomae_jax.config import Remat, VideoMAEConfig
 from videomae_jax.model import initialisation
 from videomae_jax.model import patches as px
-from videomae_jax.model.compiled import cached_jit
+from videomae_jax.model.compiled import cached_jit, in_few_sizes
 from videomae_jax.model.decoder import VideoMAEDecoder
 from videomae_jax.model.dropout import Keys, clip_keys, dropout, split_keys
 from videomae_jax.model.embeddings import PatchEmbeddings
@@ -99,7 +99,8 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         """
         batch, num_patches = clip_counts(self.config, pixel_values)
         mask = resolve_mask(bool_masked_pos, visible_ids, masked_ids, batch=batch, num_patches=num_patches)
-        return self._encode(
+        return in_few_sizes(
+            self._encode,
             pixel_values,
             None if mask is None else mask.visible,
             clip_keys(key, batch),
@@ -267,19 +268,16 @@ class VideoMAEForVideoClassification(PretrainedMixin, nnx.Module):
           ValueError: unusable labels (`losses.check_labels`), and what `VideoMAEModel` raises.
         """
         batch, _ = clip_counts(self.config, pixel_values)
-        if labels is not None:
-            labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
-            check_labels(self.config, labels, batch)
-        return self._classify(
-            pixel_values,
-            labels,
-            clip_keys(key, batch),
-            output_hidden_states=output_hidden_states,
-            output_attentions=output_attentions,
-        )
+        keys = clip_keys(key, batch)
+        flags = dict(output_hidden_states=output_hidden_states, output_attentions=output_attentions)
+        if labels is None:
+            return in_few_sizes(self._classify, pixel_values, keys, **flags)
+        labels = labels if isinstance(labels, jax.Array) else np.asarray(labels)
+        check_labels(self.config, labels, batch)
+        return self._classify(pixel_values, keys, labels, **flags)
 
     @cached_jit
-    def _classify(self, pixel_values, labels, keys, **flags):
+    def _classify(self, pixel_values, keys, labels=None, **flags):
         config = self.config
         encoder_keys, head_keys = split_keys(keys, 2)
         patches = px.patchify(pixel_values, config.patch)
