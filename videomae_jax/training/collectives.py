@@ -5,13 +5,12 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from videomae_jax.training.hlo import Computations, parse
+
 KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
 BITS = {"pred": 8, "bf16": 16}  # of the types that are not a letter and their number of bits
 
-# name = result operation(operands), attributes
-INSTRUCTION = re.compile(r"^\s*(?:ROOT )?%?([\w.-]+) = (.*?) ([\w-]+)\((.*)$")
 ARRAY = re.compile(r"\b(pred|bf16|[fsu]\d+)\[([\d,]*)\]")
-COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.-]+) \(.*\{$")
 CALLED = re.compile(r"(?:body|condition|calls|to_apply|true_computation|false_computation)=%?([\w.-]+)")
 
 
@@ -41,7 +40,7 @@ def collectives(program: str) -> list[Collective]:
       program: `compiled.as_text()`, XLA's HLO after optimisation. Loops are those of `lax.scan`: they count up to a
         constant.
     """
-    computations, entry = _computations(program)
+    computations, entry = parse(program)
     runs = Counter({entry: 1})
     found = {}
     for name in _callers_first(computations, entry):
@@ -65,19 +64,7 @@ def collectives(program: str) -> list[Collective]:
     return list(found.values())
 
 
-def _computations(program: str) -> tuple[dict[str, list[tuple[str, str, str, str]]], str]:
-    """Every computation's instructions, each as name, result, operation and the rest; and which one is the program."""
-    computations, entry, current = {}, None, None
-    for line in program.splitlines():
-        if header := COMPUTATION.match(line):
-            current = computations.setdefault(header[2], [])
-            entry = header[2] if header[1] else entry
-        elif current is not None and (instruction := INSTRUCTION.match(line)):
-            current.append(instruction.groups())
-    return computations, entry
-
-
-def _callers_first(computations: dict, entry: str) -> list[str]:
+def _callers_first(computations: Computations, entry: str) -> list[str]:
     """Computations that run, each after all that call it."""
     order, seen = [], set()
 
@@ -102,7 +89,7 @@ def _called(operation: str, rest: str) -> list[str]:
     return names + CALLED.findall(rest)
 
 
-def _rounds(computations: dict, loop: str) -> int:
+def _rounds(computations: Computations, loop: str) -> int:
     """How often a loop's body runs: the largest constant of its condition."""
     condition = re.search(r"condition=%?([\w.-]+)", loop)[1]
     constants = [
