@@ -13,6 +13,8 @@ import numpy as np
 from report import processor_name
 
 from videomae_jax.config import SINGLE_LABEL, VideoMAEConfig
+from videomae_jax.model.flops import TRAINING, classification_flops, pretraining_flops
+from videomae_jax.model.masking import Masking
 
 Kind = Literal["pretrain", "finetune", "inference"]
 Step = Callable[[], None]  # one step, done when it returns
@@ -22,7 +24,7 @@ SQUARE = {"cpu": 4096, "gpu": 8192}  # sides of the matrices that rates are meas
 
 
 class Ours:
-    """This package, on JAX's default device."""
+    """This package, on JAX's default device. `program` is the text of what was compiled last."""
 
     def __init__(self):
         import jax
@@ -47,11 +49,10 @@ class Ours:
         forward = self.jax.jit(lambda params, clips: nnx.merge(graphdef, params)(clips).logits).lower(params, clips)
         begin = time.perf_counter()
         compiled = forward.compile()
-        seconds = time.perf_counter() - begin
+        seconds, self.program = time.perf_counter() - begin, compiled.as_text()
         return lambda: compiled(params, clips).block_until_ready(), seconds
 
     def _training(self, kind: Kind, size: str, batch: int) -> tuple[Step, float]:
-        from videomae_jax.model.masking import Masking
         from videomae_jax.training.finetuning import Finetuning
         from videomae_jax.training.mesh import make_mesh
         from videomae_jax.training.mixing import Mixing
@@ -89,7 +90,7 @@ class Ours:
             state = trainer.init_state()
             begin = time.perf_counter()
             run = trainer.compile_step(batch, views=1)
-        seconds = time.perf_counter() - begin
+        seconds, self.program = time.perf_counter() - begin, run.as_text()
 
         def step() -> None:
             nonlocal state
@@ -198,6 +199,15 @@ SIDES = {
     "transformers": lambda: Transformers(compiled=False),
     "transformers_compiled": lambda: Transformers(compiled=True),
 }
+
+
+def model_flops(kind: Kind, size: str) -> int:
+    """Of a clip."""
+    config = VideoMAEConfig.from_size(size, num_labels=CLASSES)
+    if kind == "pretrain":
+        masking = Masking("tube", MASK_RATIO, "none", 0.0, config.grid)
+        return TRAINING * pretraining_flops(config, masking.num_visible, masking.num_decoded)
+    return classification_flops(config, config.num_patches) * (TRAINING if kind == "finetune" else 1)
 
 
 def _shape(size: str) -> dict:

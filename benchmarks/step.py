@@ -29,11 +29,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from report import Row, write_report
-from sides import CLASSES, MASK_RATIO, SIDES, Kind
-
-from videomae_jax import VideoMAEConfig
-from videomae_jax.model.flops import TRAINING, classification_flops, pretraining_flops
-from videomae_jax.model.masking import Masking
+from sides import SIDES, Kind, model_flops
 
 PACKAGES = ["videomae-jax", "jax", "jaxlib", "flax", "optax", "torch", "transformers"]
 WARM_UP = 2  # steps that are not timed
@@ -90,15 +86,6 @@ def serve(name: str, pipe) -> None:
             pipe.send((None, f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.150}"))
 
 
-def flops(kind: Kind, size: str) -> int:
-    """Model FLOPs of a clip."""
-    config = VideoMAEConfig.from_size(size, num_labels=CLASSES)
-    if kind == "pretrain":
-        masking = Masking("tube", MASK_RATIO, "none", 0.0, config.grid)
-        return TRAINING * pretraining_flops(config, masking.num_visible, masking.num_decoded)
-    return classification_flops(config, config.num_patches) * (TRAINING if kind == "finetune" else 1)
-
-
 def measure(case: str, kind: Kind, size: str, batch: int, names: list[str], rounds: int, rate: float) -> tuple:
     """Rows and ratios of one case."""
     rows, ratios, times = [], {}, {}
@@ -121,7 +108,7 @@ def measure(case: str, kind: Kind, size: str, batch: int, names: list[str], roun
         seconds = statistics.median(each)
         rows.append(Row(f"{case}_{name}_step", 1000 * seconds, "ms"))
         rows.append(Row(f"{case}_{name}_clips_per_second", batch / seconds, "clips/s"))
-        rows.append(Row(f"{case}_{name}_mfu", 100 * flops(kind, size) * batch / seconds / rate, "%"))
+        rows.append(Row(f"{case}_{name}_mfu", 100 * model_flops(kind, size) * batch / seconds / rate, "%"))
     for name in times.keys() - {"ours"} if "ours" in times else ():
         each = [theirs / ours for theirs, ours in zip(times[name], times["ours"], strict=True)]
         ratios[f"{case}_over_{name}"] = statistics.median(each)

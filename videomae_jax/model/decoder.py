@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
@@ -29,6 +30,7 @@ class VideoMAEDecoder(nnx.Module):
         self.norm = layer_norm(width, config.decoder_norm_eps, rngs)
         self.head = nnx.Linear(width, config.patch_dim, kernel_init=xavier, dtype=dtype, rngs=rngs)
 
+    @jax.named_scope("decoder")
     def __call__(self, x: Float[Array, "B V+M E"], num_masked: int, keys: Keys = None) -> Float[Array, "B M P"]:
         """Predicts the pixels of the last `num_masked` tokens."""
         x = self.decoder_layers(x, keys)[0][:, -num_masked:]

@@ -72,6 +72,7 @@ class Attention(nnx.Module):
         self.weight_dropout = config.attention_probs_dropout_prob
         self.output_dropout = config.hidden_dropout_prob
 
+    @jax.named_scope("attention")
     def __call__(
         self, x: Float[Array, "B N D"], keys: Keys = None, *, output_attentions: bool = False
     ) -> tuple[Float[Array, "B N D"], Float[Array, "B K N N"] | None]:
@@ -98,6 +99,7 @@ class Mlp(nnx.Module):
         self.activation = config.hidden_act
         self.dropout = config.hidden_dropout_prob
 
+    @jax.named_scope("mlp")
     def __call__(self, x: Float[Array, "B N D"], keys: Keys = None) -> Float[Array, "B N D"]:
         hidden = ACTIVATION[self.activation](by_rows(self.intermediate, x))
         return dropout(by_rows(self.output, hidden), self.dropout, keys)

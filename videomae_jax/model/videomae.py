@@ -113,6 +113,7 @@ class VideoMAEModel(PretrainedMixin, nnx.Module):
         patches = px.patchify(pixel_values, self.config.patch)
         return self.encode_patches(patches, clip_grid(self.config, pixel_values), visible_ids, keys, **flags)
 
+    @jax.named_scope("encoder")
     def encode_patches(
         self,
         patches: Shaped[Array, "B N P"],
@@ -208,8 +209,9 @@ class VideoMAEForPreTraining(PretrainedMixin, nnx.Module):
         tokens = jnp.concatenate([encoded + positions[mask.visible], hidden], axis=1)
         predicted = self.decoder(tokens, mask.masked.shape[1], decoder_keys)
 
-        targets = self.targets(px.gather(patches, mask.masked))
-        loss = masked_loss(token_errors(predicted, targets), mask, math.prod(grid))
+        with jax.named_scope("loss"):
+            targets = self.targets(px.gather(patches, mask.masked))
+            loss = masked_loss(token_errors(predicted, targets), mask, math.prod(grid))
         return VideoMAEForPreTrainingOutput(loss, predicted, encoder.hidden_states, encoder.attentions)
 
     def targets(self, patches: Shaped[Array, "B M P"]) -> Float[Array, "B M P"]:

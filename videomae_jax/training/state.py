@@ -159,12 +159,14 @@ class Trainer:
         def loss(trained, batch):
             return self.loss(trained, state.params, batch)
 
-        trained, batch = self.trained(state.params), self.task.prepare(batch)
+        with jax.named_scope("prepare"):
+            trained, batch = self.trained(state.params), self.task.prepare(batch)
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)
-        grads = self._of_trained_layers(grads)
-        updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
-        # Once more: weight decay moves what has no gradient.
-        trained = optax.apply_updates(trained, self._of_trained_layers(updates))
+        with jax.named_scope("optimizer"):
+            grads = self._of_trained_layers(grads)
+            updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+            # Once more: weight decay moves what has no gradient.
+            trained = optax.apply_updates(trained, self._of_trained_layers(updates))
         metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
         state = TrainState(
             step=state.step + 1,
