@@ -21,8 +21,8 @@ demo-eval: .venv/installed
 test: .venv/installed-test lint
 	$(BIN)/python -m pytest -m "not full" --numprocesses 2 --dist worksteal
 
-# And what is slow.
-test-full: .venv/installed-test lint
+# And what is slow, such as compiling for TPUs.
+test-full: .venv/installed-test .venv/libtpu lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: .venv/installed-test
@@ -34,6 +34,10 @@ lint: .venv/installed-test
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable .
 	touch $@
+
+# Beside the environment and not in it, where JAX would look for a TPU.
+.venv/libtpu: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --no-deps --target $@ libtpu
 
 .venv/installed-test: .venv/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[test]"
