@@ -1,9 +1,11 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
 from flax import nnx
 
+from videomae_jax import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae_jax.model.attention import attend
 from videomae_jax.model.layers import layer_norm
 
@@ -42,3 +44,17 @@ def test_attention_takes_its_softmax_in_fp32():
         jnp.array(numbers, jnp.bfloat16).reshape(1, -1, 1, 1) for numbers in ([10], [10, 10.0625], [0, 1])
     )
     np.testing.assert_allclose(attend(query, key, value).item(), 1 / (1 + np.exp(-0.625)), atol=2**-9)
+
+
+def test_a_program_does_not_grow_with_depth():
+    def instructions(depth):
+        config = VideoMAEConfig.from_size("tiny", image_size=32, num_frames=4, num_hidden_layers=depth)
+        graphdef, state = nnx.split(nnx.eval_shape(lambda: VideoMAEForVideoClassification(config, rngs=nnx.Rngs(0))))
+        clips = jax.ShapeDtypeStruct((1, 4, 32, 32, 3), jnp.uint8)
+
+        def loss(state, clips):
+            return nnx.merge(graphdef, state)(clips).logits.sum()
+
+        return len(jax.jit(jax.grad(loss)).lower(state, clips).as_text().splitlines())
+
+    assert instructions(24) == instructions(3)
