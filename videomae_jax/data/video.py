@@ -50,7 +50,7 @@ class VideoFile(Frames):
     def __init__(self, video: str | os.PathLike | bytes):
         self._size = self._timestamps = self._keys = self._number_at = None
         self._content = video if isinstance(video, bytes) else None
-        self.path = os.fspath(video) if self._content is None else f"of {len(self._content)} bytes"
+        self.path = os.fspath(video) if self._content is None else f"a video of {len(self._content)} bytes"
         with self._ffmpeg_errors():
             self._open()
             self._index_packets()
@@ -210,7 +210,7 @@ class VideoFile(Frames):
             what = f"it ends after {seconds:.1f} of {_seconds(promised):.1f} s"
         else:
             return
-        warnings.warn(f"video {self.path} is cut off or damaged: {what}", stacklevel=4)
+        warnings.warn(f"{self.path} is cut off or damaged: {what}", stacklevel=4)
 
     def _runs(self, numbers: set[int]) -> list[list[int]]:
         """Increasing frame numbers, cut where it is quicker to go on from a later key frame."""

@@ -32,10 +32,13 @@ def run_config(main: Callable[[ConfigDict], None]) -> None:
     config_flag = config_flags.DEFINE_config_file("config", None, "the recipe, a file of configs/", lock_config=True)
 
     def parse(argv: list[str]) -> list[str]:
-        if not {"--help", "--helpfull"} & set(argv):
+        asks_for_help = {"--help", "--helpfull"} & set(argv)
+        if not asks_for_help:
             _config_file(argv)
         try:
             return flags.FLAGS(argv)
+        except SystemExit:
+            sys.exit(0 if asks_for_help else 1)  # absl calls help a failure
         except (KeyError, AttributeError) as error:
             _fail(f"unknown config key {_plain(error)}.")
         except (flags.Error, ValueError, TypeError) as error:
