@@ -16,7 +16,7 @@ from videomae_jax.config import SINGLE_LABEL, VideoMAEConfig
 from videomae_jax.model.flops import TRAINING, classification_flops, pretraining_flops
 from videomae_jax.model.masking import Masking
 
-Kind = Literal["pretrain", "finetune", "inference"]
+Kind = Literal["pretrain", "dual", "finetune", "inference"]
 Step = Callable[[], None]  # one step, done when it returns
 CLASSES = 400
 MASK_RATIO = 0.9
@@ -62,9 +62,9 @@ class Ours:
         from videomae_jax.training.tasks import Pretraining
 
         every = dict(flip=False, seed=0, dtype=self.dtype)
-        if kind == "pretrain":
+        if kind in ("pretrain", "dual"):
             config = VideoMAEConfig.from_size(size)
-            task = Pretraining(config, Masking("tube", MASK_RATIO, "none", 0.0, config.grid), **every)
+            task = Pretraining(config, _masking(kind, config), **every)
         else:
             mixing = Mixing(mixup=0.0, cutmix=0.0, probability=1.0, switch=0.5)
             plain = dict(erasing=0.0, mixing=mixing, label_smoothing=0.0, frozen=None, adapter_rank=None)
@@ -114,6 +114,14 @@ class Ours:
         return (
             _peak_of_process() if self.platform == "cpu" else self.jax.devices()[0].memory_stats()["peak_bytes_in_use"]
         )
+
+
+class SingleMasking(Ours):
+    """This package's pre-training where the other side masks for the decoder, too."""
+
+    def step(self, kind: Kind, size: str, batch: int) -> tuple[Step, float]:
+        """A compiled step, and the seconds that compiling took."""
+        return super().step("pretrain", size, batch)
 
 
 class Transformers:
@@ -196,16 +204,23 @@ class Transformers:
 
 SIDES = {
     "ours": Ours,
+    "single_masking": SingleMasking,
     "transformers": lambda: Transformers(compiled=False),
     "transformers_compiled": lambda: Transformers(compiled=True),
 }
 
 
+def _masking(kind: Kind, config: VideoMAEConfig) -> Masking:
+    """The paper's, or V2's with half of the tokens left to the decoder."""
+    decoder = ("running_cell", 0.5) if kind == "dual" else ("none", 0.0)
+    return Masking("tube", MASK_RATIO, *decoder, config.grid)
+
+
 def model_flops(kind: Kind, size: str) -> int:
     """Of a clip."""
     config = VideoMAEConfig.from_size(size, num_labels=CLASSES)
-    if kind == "pretrain":
-        masking = Masking("tube", MASK_RATIO, "none", 0.0, config.grid)
+    if kind in ("pretrain", "dual"):
+        masking = _masking(kind, config)
         return TRAINING * pretraining_flops(config, masking.num_visible, masking.num_decoded)
     return classification_flops(config, config.num_patches) * (TRAINING if kind == "finetune" else 1)
 
