@@ -7,7 +7,8 @@ from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae_jax.model.attention import attend
-from videomae_jax.model.layers import layer_norm
+from videomae_jax.model.layers import QKV, layer_norm
+from videomae_jax.model.sharding import splits_heads
 
 
 def random(*shape, offset=0.0):
@@ -58,3 +59,23 @@ def test_a_program_does_not_grow_with_depth():
         return len(jax.jit(jax.grad(loss)).lower(state, clips).as_text().splitlines())
 
     assert instructions(24) == instructions(3)
+
+
+def test_heads_that_are_split_over_devices_get_the_same_queries_keys_and_values():
+    qkv = QKV(8, bias=True, kernel_init=nnx.initializers.normal(), dtype=jnp.float32, rngs=nnx.Rngs(0))
+    qkv.q_bias[...] = random(8)
+    graphdef, state = nnx.split(qkv)
+    project = jax.jit(lambda state, x: nnx.merge(graphdef, state)(x))
+    x = random(4, 3, 8)
+    alone = project(state, x)
+    mesh = jax.make_mesh((2, 2, 2), ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
+    with jax.set_mesh(mesh):
+        assert splits_heads()
+        together = project(state, x)
+    assert not splits_heads()
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(alone, np.einsum("BND,DcF->cBNF", x, qkv.kernel[...]) + biases(qkv), atol=1e-6)
+
+
+def biases(qkv):
+    return np.stack([qkv.q_bias[...], np.zeros(8), qkv.v_bias[...]])[:, None, None]

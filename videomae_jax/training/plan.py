@@ -267,7 +267,12 @@ def tell_memory(
 ) -> None:
     """Prints what a device holds, and how much more it could."""
     clips = clips_at_a_time(recipe, mesh, accumulation)
-    if accumulation != recipe.optim.accumulation:
+    if isinstance(mesh, Mesh) and compiled is None:
+        say(
+            "fits",
+            "not even one video at a time on each device: split the parameters with mesh.fsdp, or take remat=full",
+        )
+    elif accumulation != recipe.optim.accumulation:
         say("fits", f"with optim.accumulation={accumulation} and not with {recipe.optim.accumulation}")
     say(
         "memory",
