@@ -38,6 +38,7 @@ from videomae_jax.training.init_from import classifier_config, find_encoder, tra
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
+from videomae_jax.training.processes import is_first, wait_for_all
 from videomae_jax.training.programs import keep_programs
 from videomae_jax.training.progress import say
 from videomae_jax.training.state import Trainer
@@ -108,7 +109,7 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
         scores = score(recipe, predictions, sources["val"])
         best = scores[BEST[recipe.problem_type]]
         measured = f"{sources['val'].digest()}, {recipe.eval.videos}, {recipe.test.skip_broken}"
-        if jax.process_index() == 0 and best is not None and is_best(workdir, step, best, measured):
+        if best is not None and is_best(workdir, step, best, measured):
             keep_best(workdir, step, best, measured, trainer, params, recipe.data.stride)
         return {f"val_{name}": value for name, value in scores.items() if value is not None}, {}
 
@@ -240,8 +241,9 @@ def write(
 ) -> None:
     """Scores predictions, and leaves all there is to say of them in the folder."""
     scores = score(recipe, predictions, source)
-    if jax.process_index() == 0:
+    if is_first():
         results.write_results(workdir, scores, predictions, source.class_names, settings)
+    wait_for_all("results written")
     for line in results.describe(scores, predictions, source.class_names, num_segments=recipe.test.segments):
         say("test", line)
 

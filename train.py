@@ -122,12 +122,12 @@ def open_sources(recipe: Recipe) -> dict[str, VideoSource]:
       ValueError: one is not there or cannot be understood; it says which key to set, and how to do without.
     """
     hint = "To try without any: python train.py --config configs/quickstart.py"
-    sources = {"train": open_video_set("path", recipe.data.path, hint=hint)}
+    sources = {"train": open_video_set("path", recipe.data.path, recipe.data.max_broken_share, hint=hint)}
     for name, key in (("val", "val_path"), ("test", "test_path")):
         if path := getattr(recipe.data, key):
             votes = recipe.eval.knn_videos and name == "val"
             classes = sources["train"].class_names if votes else None
-            sources[name] = open_video_set(key, path, classes, hint=hint)
+            sources[name] = open_video_set(key, path, recipe.data.max_broken_share, classes, hint=hint)
     if recipe.eval.knn_videos:
         if "val" not in sources or not sources["train"].class_names:
             raise ValueError(

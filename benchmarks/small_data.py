@@ -179,13 +179,14 @@ def same_compute_steps(finetuning: Path) -> int:
 
 
 def measure(
-    experiment: Experiment, seeds: range, steps: tuple[int, int], groups: list[str], jobs: int
+    experiment: Experiment, seeds: range, ablation_seeds: range, steps: tuple[int, int], groups: list[str], jobs: int
 ) -> tuple[list[Row], dict[str, float], dict]:
     """Runs what is missing. Rows of accuracies, the differences, the curves.
 
     Args:
       experiment: the runs.
-      seeds: of the runs of each kind.
+      seeds: of the comparison with random weights.
+      ablation_seeds: of each of the ablations.
       steps: of pre-training and of fine-tuning; the ablations have a third of them.
       groups: the ablations wanted.
       jobs: how many runs at a time.
@@ -209,15 +210,16 @@ def measure(
         # All variants with one seed, then with the next.
         ablations = {
             (variant, seed): pool.submit(experiment.pretrained, seed, variant, third)
-            for seed in seeds
+            for seed in ablation_seeds
             for variant in variants
         }
-        runs |= {variant.name: [ablations[variant, seed] for seed in seeds] for variant in variants}
+        runs |= {variant.name: [ablations[variant, seed] for seed in ablation_seeds] for variant in variants}
         folders = {name: [run.result() for run in each] for name, each in runs.items()}
     finally:
         pool.shutdown(cancel_futures=True)
 
     rows = [Row("pretraining", steps[0], "steps"), Row("short", steps[1], "steps"), Row("long", more, "steps")]
+    rows += [Row("seeds", len(seeds), "runs"), Row("ablation_seeds", len(ablation_seeds), "runs")]
     for name, workdirs in folders.items():
         values = [top1(workdir) for workdir in workdirs]
         rows.append(Row(f"{name}_top1", float(np.mean(values)), "%"))
@@ -257,6 +259,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/small_data"), metavar="DIR", help="where the runs go")
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the report; a plot is put beside it")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--ablation-seeds", type=int, help="of the ablations (default: as many)")
     parser.add_argument("--pretraining-steps", type=int, default=1500)
     parser.add_argument("--finetuning-steps", type=int, default=1800)
     parser.add_argument("--ablations", nargs="*", choices=tuple(ABLATIONS), default=list(ABLATIONS), metavar="NAME")
@@ -278,6 +281,7 @@ def main() -> None:
     rows, differences, curves = measure(
         experiment,
         range(arguments.seeds),
+        range(arguments.ablation_seeds or arguments.seeds),
         (arguments.pretraining_steps, arguments.finetuning_steps),
         arguments.ablations,
         arguments.jobs,

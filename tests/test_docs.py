@@ -15,6 +15,8 @@ from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"
+SMALL_DATA = ROOT / "benchmarks" / "results" / "small_data.json"
+README = (ROOT / "README.md").read_text()
 DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
 
 
@@ -26,14 +28,37 @@ def test_sizes_and_hours_of_the_data_sets_are_computed_from_the_results():
 def test_readme_shows_the_results_of_the_data_benchmark():
     results = json.loads(RESULTS.read_text())
     rows = {row["name"]: row["value"] for row in results["rows"]}
-    readme = (ROOT / "README.md").read_text()
-    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", readme, re.MULTILINE)
+    table = re.findall(r"^\| [^|]+ \| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", README, re.MULTILINE)
     assert len(table) == 9
     for name, milliseconds, ratio, memory in table:
         assert milliseconds == f"{rows[f'{name}_ms']:.1f}"
         assert ratio == f"{results['ratios'].get(f'{name}_over_original', 1):.1f}"
         assert memory == f"{rows[f'{name}_peak_memory']:.0f}"
-    assert f"{results['device']}, {results['date']}" in re.sub(r"\s+", " ", readme)
+    assert f"{results['device']}, {results['date']}" in re.sub(r"\s+", " ", README)
+
+
+def test_readme_shows_what_pretraining_was_worth_on_small_data():
+    results = json.loads(SMALL_DATA.read_text())
+    rows = {row["name"]: row["value"] for row in results["rows"]}
+    table = re.findall(r"^\| [^|]+ \| `([\w.]+)` \|(?: [\d,]+ \|)* ([\d.]+) ± ([\d.]+) \|$", README, re.MULTILINE)
+    measured = {name.removesuffix("_top1_std") for name in rows if name.endswith("_top1_std")}
+    assert {name for name, *_ in table} == measured
+    for name, mean, deviation in table:
+        assert (mean, deviation) == (f"{rows[f'{name}_top1']:.1f}", f"{rows[f'{name}_top1_std']:.1f}"), name
+    text = re.sub(r"\s+", " ", README)
+    for name, words in (
+        ("pretrained_minus_scratch", "{:.1f} points where training from random weights has levelled off"),
+        ("pretrained_minus_scratch_same_compute", "{:.1f} with the same compute in all"),
+        ("pretrained_minus_scratch_short", "{:.1f} with as many steps of fine-tuning"),
+    ):
+        assert words.format(results["ratios"][name]) in text
+    for name in ("pretraining", "short", "long"):
+        assert f"{rows[name]:,}" in README
+    # It has levelled off: the last two fifths of its steps brought less than two points.
+    curve = results["curves"]["scratch_long"]["mean"]
+    assert curve[-1] - min(curve[-5:]) < 2
+    assert f"{results['device']}, {results['date']}" in text
+    assert (SMALL_DATA.with_suffix(".png")).stat().st_size > 10_000
 
 
 def test_the_data_page_compares_the_codecs_as_measured():

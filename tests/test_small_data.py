@@ -42,7 +42,7 @@ def test_after_a_failure_nothing_more_is_begun_and_its_log_is_named(benchmark, j
     monkeypatch.setattr(benchmark.subprocess, "run", run)
     experiment = benchmark.Experiment(tmp_path, ("train", "val"), benchmark.shared_cores(jobs))
     with pytest.raises(SystemExit, match="train.py failed, see .*pretrain_3_tube_0.75_sincos_3d_seed[01].log"):
-        benchmark.measure(experiment, range(3), (3, 6), ["masks"], jobs)
+        benchmark.measure(experiment, range(3), range(2), (3, 6), ["masks"], jobs)
     assert sorted(begun) == [f"pretrain_3_tube_0.75_sincos_3d_seed{seed}" for seed in range(jobs)]
     assert f"{begun[0]} failed, see {tmp_path / begun[0]}.log" in capsys.readouterr().out
     assert experiment.cores.qsize() == jobs
@@ -52,7 +52,7 @@ def test_after_a_failure_nothing_more_is_begun_and_its_log_is_named(benchmark, j
 def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, tmp_path):
     out = tmp_path / "report.json"
     words = ["--out", out, "--work", tmp_path / "runs", "--seeds", 2, "--pretraining-steps", 3, "--finetuning-steps", 6]
-    words += ["--jobs", 2]
+    words += ["--jobs", 2, "--ablation-seeds", 1]
     command = [sys.executable, "benchmarks/small_data.py", *map(str, words), "--ablations", "positions"]
     for _ in range(2):
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -67,6 +67,9 @@ def test_the_benchmark_runs_and_goes_on_where_it_was(benchmark, builtin_clips, t
             ("scratch_short", "short", "short"),
         )
     }
+    assert (values["seeds"], values["ablation_seeds"]) == (2, 1)
+    assert not (tmp_path / "runs" / "finetune_2_from_1_tube_0.75_sincos_1d_seed1").exists()
+    assert (tmp_path / "runs" / "finetune_2_from_1_tube_0.75_sincos_1d_seed0").exists()
     assert values["tube_0.75_sincos_1d_hidden"] == 75
     assert {"tube_0.75_sincos_1d_top1", "tube_0.75_sincos_1d_top1_std"} <= values.keys()
     assert report["curves"]["scratch_short"]["steps"] == [1, 2, 3, 4, 5, 6]

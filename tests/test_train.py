@@ -6,47 +6,22 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from train_command import ROOT, command, kill_at, losses, train
 
 from videomae_jax import VideoMAEForPreTraining
 from videomae_jax.training.metrics import read_metrics
 
 pytestmark = pytest.mark.usefixtures("builtin_clips")  # the quickstart's, not those of the user's cache
 
-ROOT = Path(__file__).parents[1]
 CONFIGS = ["quickstart", *sorted(path.stem for path in (ROOT / "configs").glob("*_pretrain.py"))]
-
-# A model, clip and batch for a test; numbers are dotted keys of the recipe.
-SMALL = {
-    "data.batch_size": 4,
-    "data.workers": 0,
-    "model.image_size": 32,
-    "model.num_frames": 4,
-    "eval.clips": 4,
-    "eval.steps": 1000,
-    "log_steps": 1,
-}
 
 
 def files(folder):
     return sorted(folder.glob("*/*.mp4"))
-
-
-def command(config, workdir, **keys):
-    """The command line; `keys` are dotted, with a double underscore for the dot."""
-    options = {**SMALL, **{key.replace("__", "."): value for key, value in keys.items()}}
-    words = [f"--config.{key}={value}" for key, value in options.items()]
-    return [sys.executable, "train.py", "--config", f"configs/{config}", *words, "--workdir", str(workdir)]
-
-
-def train(config, workdir, **keys):
-    done = subprocess.run(command(config, workdir, **keys), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def fail(config, workdir, *words, **keys):
@@ -57,12 +32,6 @@ def fail(config, workdir, *words, **keys):
     assert "step " not in done.stdout
     (message,) = [text for text in done.stderr.split("train.py: error: ")[1:]]
     return " ".join(message.split())
-
-
-def losses(workdir):
-    """What must not depend on when and where a run was interrupted: every number but the speed."""
-    speed = ("clips_per_second", "step_ms", "data_wait_fraction")
-    return [{name: value for name, value in row.items() if name not in speed} for row in read_metrics(workdir)]
 
 
 @pytest.mark.parametrize("config", CONFIGS)
@@ -85,19 +54,6 @@ def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
     assert "frame 0.5, really 0.5000: 512 of 1024 tokens visible, 512 decoded" in printed
     assert "4 clips x 2 views" in printed
     assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
-
-
-def kill_at(line_start, words):
-    """Starts the command and kills it, without warning, as soon as it prints a line; its children by then."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    children = []
-    for line in process.stdout:
-        if line.startswith(line_start):
-            children = psutil.Process(process.pid).children(recursive=True)
-            process.kill()
-            break
-    assert process.wait() == -signal.SIGKILL, f"the run ended before it printed {line_start!r}"
-    return children
 
 
 def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path):
@@ -141,7 +97,8 @@ def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
     # A set that was named only afterwards has no numbers to report.
     later = train("quickstart.py", tmp_path, data__path=videos, data__test_path=videos, total_steps=2)
     assert f"{tmp_path} is finished" in later
-    before[tmp_path / "recipe.json"] = (tmp_path / "recipe.json").read_bytes()
+    for name in ("recipe.json", "lock"):  # say who was here last
+        before[tmp_path / name] = (tmp_path / name).read_bytes()
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 

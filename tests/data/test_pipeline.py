@@ -1,16 +1,20 @@
 import hashlib
 import multiprocessing
 import pickle
+import re
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from videomae_jax.data import pipeline
 from videomae_jax.data.clips import CenterClip, PretrainingClips
 from videomae_jax.data.frames import Frames
 from videomae_jax.data.pipeline import heldout_batches, train_batches
@@ -112,15 +116,59 @@ def test_a_batch_of_many_parts_is_the_same_batch(sound_source):
     assert_equal(train(sound_source, 2, batch_size=42, workers=2), train(sound_source, 2, batch_size=42))
 
 
-def test_processes_share_every_global_batch(source_with_broken):
+def test_hosts_share_every_global_batch(source_with_broken):
     whole = train(source_with_broken, 3)
-    shards = [train(source_with_broken, 3, process_index=p, process_count=3) for p in range(3)]
-    for step, batch in enumerate(whole):
-        assert [len(shard[step]["sample"]) for shard in shards] == [2, 2, 2]
-        for key in batch:
-            together = np.concatenate([shard[step][key] for shard in shards])
-            order = np.argsort(np.concatenate([shard[step]["sample"] for shard in shards]))
-            np.testing.assert_array_equal(together[order], batch[key], err_msg=key)
+    for rows in ((0, 1), (2, 5), (1, 3, 4)):  # also those that the mesh does not put side by side
+        for batch, own in zip(whole, train(source_with_broken, 3, rows=rows), strict=True):
+            for key in batch:
+                np.testing.assert_array_equal(own[key], batch[key][list(rows)], err_msg=key)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_videos_that_are_all_gone_are_waited_for(sound_source, tmp_path, workers):
+    whole = train(sound_source, 7)
+    folder = Path(sound_source.paths[0]).parent
+    away = tmp_path / "away"
+    iterator = train_batches(
+        sound_source,
+        PretrainingClips(**CLIP, views=1),
+        seed=5,
+        start_step=0,
+        stop_step=7,
+        batch_size=6,
+        workers=workers,
+    )
+    batches = []
+    with closing(iterator):
+        for step, batch in enumerate(iterator):
+            batches.append({key: np.array(value) for key, value in batch.items()})
+            if step == 1:
+                folder.rename(away)
+                threading.Timer(2, away.rename, [folder]).start()
+    assert_equal(batches, whole)
+
+
+def test_videos_that_do_not_come_back_end_the_run_by_name(sound_source, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(pipeline, "PATIENCE", 0.0)
+    folder = Path(sound_source.paths[0]).parent
+    folder.rename(tmp_path / "away")
+    try:
+        for load in (train, heldout):
+            with pytest.raises(ValueError, match=f"The videos of {sound_source.name} are gone, .*{folder}"):
+                load(sound_source, 3)
+            assert f"waiting for the videos of {sound_source.name}: {folder}" in capfd.readouterr().out
+    finally:
+        (tmp_path / "away").rename(folder)
+
+
+def test_a_video_that_is_gone_alone_is_replaced(sound_source):
+    video = Path(sound_source.paths[2])
+    video.rename(f"{video}.away")
+    try:
+        batches = train(sound_source, 7)
+    finally:
+        Path(f"{video}.away").rename(video)
+    assert {report.split("\t")[0] for report in join(batches, "broken") if report} == {str(video)}
 
 
 def test_broken_video_is_replaced_with_its_own_true_label(sound_source, source_with_broken):
@@ -141,9 +189,11 @@ def test_broken_videos_are_reported_with_their_reason(source_with_broken):
 
 @pytest.mark.parametrize("workers", [0, 1])
 def test_nothing_readable_is_an_error_that_names_the_source(tmp_path, workers):
-    paths = tuple(str(tmp_path / f"missing {v}.mp4") for v in range(3))
+    paths = tuple(str(tmp_path / f"empty {v}.mp4") for v in range(3))
+    for path in paths:
+        Path(path).touch()
     source = VideoSource("my videos", paths, np.zeros(3, np.int32), ("a",))
-    with pytest.raises(VideoReadError, match=r"missing \d.mp4: FileNotFoundError.*100 videos drawn from my videos"):
+    with pytest.raises(VideoReadError, match=r"empty \d.mp4: .*100 videos drawn from my videos"):
         train(source, 1, workers=workers)
 
 
@@ -192,6 +242,9 @@ class CountedSource(VideoSource):
     def open(self, index):
         return Counted(index), self.label(index)
 
+    def is_there(self, index):
+        return True
+
 
 @dataclass(frozen=True)
 class WritesLength:
@@ -218,8 +271,9 @@ def test_heldout_counts_each_video_once(count, processes, local, broken, several
     labels = np.arange(count, dtype=np.int32) % 5
     labels = np.eye(5, dtype=np.float32)[labels] if several else labels
     source = CountedSource("counted", tuple(map(str, range(count))), labels, tuple("abcde"))
-    options = dict(num_videos=count, batch_size=processes * local, process_count=processes)
-    shards = [list(heldout_batches(source, WritesLength(broken), **options, process_index=p)) for p in range(processes)]
+    options = dict(num_videos=count, batch_size=processes * local)
+    shares = np.arange(processes * local).reshape(processes, local)
+    shards = [list(heldout_batches(source, WritesLength(broken), **options, rows=rows)) for rows in shares]
     assert {len(shard) for shard in shards} == {-(-count // (processes * local))}
     batches = [batch for shard in shards for batch in shard]
     assert {len(batch[key]) for batch in batches for key in batch} == {local}
@@ -251,20 +305,21 @@ def test_heldout_tells_the_lengths_of_videos(source_with_broken):
 
 
 def test_heldout_processes_get_equally_many_full_batches(sound_source):
-    shards = [heldout(sound_source, 7, process_index=p, process_count=2) for p in range(2)]
+    shards = [heldout(sound_source, 7, rows=rows) for rows in ((0, 1), (2, 3))]
     assert [len(batch["sample"]) for shard in shards for batch in shard] == [2] * 4
     counted = [join(shard, "sample")[join(shard, "weight") == 1] for shard in shards]
     assert sorted(np.concatenate(counted).tolist()) == list(range(7))
 
 
-def test_batch_must_divide_over_processes(sound_source):
-    with pytest.raises(ValueError, match="batch_size 6 .* 4 processes"):
-        train(sound_source, 1, process_count=4)
+def test_numbers_out_of_range_are_refused(sound_source):
     for wrong in ({"seed": -1}, {"seed": 2**32}, {"workers": -1}):
         with pytest.raises(ValueError, match=f"seed must .* workers at least 0, got .*{list(wrong)[0]}"):
             train(sound_source, 1, **wrong)
-    with pytest.raises(ValueError, match="process_index .* got 2"):
-        heldout(sound_source, 4, process_index=2, process_count=2)
+    for rows in ((), (0, 0), (1, 0), (-1, 0), (0, 6)):
+        with pytest.raises(ValueError, match=re.escape(f"from 0 to 5, at least one, got {rows}")):
+            train(sound_source, 1, rows=rows)
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        train(sound_source, 1, batch_size=0)
 
 
 BATCHES_OF_A_SCRIPT = """
@@ -277,7 +332,7 @@ if __name__ == "__main__":
     source, start_step, process = pickle.load(open(sys.argv[1], "rb")), int(sys.argv[2]), int(sys.argv[3])
     clips = PretrainingClips(num_frames=4, stride=2, views=1, image_size=(16, 24))
     steps = dict(start_step=start_step, stop_step=12, batch_size=6)
-    share = dict(process_index=process, process_count=2)
+    share = dict(rows=[process, process + 2, process + 4])
     with closing(train_batches(source, clips, seed=5, workers=2, **steps, **share)) as batches:
         for batch in batches:
             print(*batch["sample"], hashlib.sha256(batch["video"].tobytes()).hexdigest(), flush=True)

@@ -145,7 +145,8 @@ def test_a_broken_video_is_reported_and_keeps_its_place_and_label(model, source,
 
 
 def test_nothing_readable_is_an_error(model, tmp_path):
-    source = VideoSource("mine", (str(tmp_path / "missing.mp4"),), np.zeros(1, np.int32), ("a",))
+    (tmp_path / "empty.mp4").touch()
+    source = VideoSource("mine", (str(tmp_path / "empty.mp4"),), np.zeros(1, np.int32), ("a",))
     views, params, _ = views_of(model)
     with pytest.raises(VideoReadError, match="mine: none of its videos can be read"):
         views.measure(params, source)

@@ -99,7 +99,8 @@ def test_a_broken_video_is_reported_and_not_counted(source, tmp_path):
 
 
 def test_nothing_readable_is_an_error(tmp_path):
-    source = VideoSource("mine", (str(tmp_path / "missing.mp4"),), np.full(1, -1, np.int32), ())
+    (tmp_path / "empty.mp4").touch()
+    source = VideoSource("mine", (str(tmp_path / "empty.mp4"),), np.full(1, -1, np.int32), ())
     measure, params, _ = reconstruction()
     with pytest.raises(VideoReadError, match="mine: none of its clips can be read"):
         measure(params, source)

@@ -1,5 +1,6 @@
 """A model small enough to train in a test."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,9 +46,9 @@ def task(config):
 
 @pytest.fixture
 def make_trainer(task, recipe):
-    def make(*, data=-1, fsdp=1, tensor=1, accumulation=1):
-        optimizer = adamw(lambda step: 1e-3, recipe.optim)
-        return Trainer(task, optimizer, make_mesh(data=data, fsdp=fsdp, tensor=tensor), accumulation)
+    def make(*, data=-1, fsdp=1, tensor=1, devices=8, accumulation=1, learning_rate=1e-3):
+        mesh = make_mesh(data=data, fsdp=fsdp, tensor=tensor, devices=jax.devices()[:devices])
+        return Trainer(task, adamw(lambda step: learning_rate, recipe.optim), mesh, accumulation)
 
     return make
 

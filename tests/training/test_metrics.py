@@ -36,6 +36,20 @@ def test_a_line_cut_off_by_a_kill_is_dropped(tmp_path):
     assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20, 30]
 
 
+def test_lines_after_one_that_a_dying_machine_spoilt_are_dropped(tmp_path):
+    write(tmp_path, 0, [10, 20])
+    with (tmp_path / "metrics.jsonl").open("ab") as file:
+        file.write(b"\0\0\xff\n" + b'{"step": 40, "loss": 1.0}\n')
+    assert [row["step"] for row in read_metrics(tmp_path)] == [10, 20]
+
+
+def test_what_is_not_finite_is_null(tmp_path):
+    log = MetricsLog(tmp_path, 0)
+    log.write(5, {"loss": float("nan"), "grad_norm": float("inf"), "skipped_steps": 5})
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 5, "loss": None, "grad_norm": None, "skipped_steps": 5}]
+
+
 def test_tensorboard_gets_the_same_numbers(tmp_path):
     write(tmp_path, 0, [10])
     (events,) = tmp_path.glob("events.out.tfevents.*")

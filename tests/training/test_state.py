@@ -1,10 +1,15 @@
+import dataclasses
+import re
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
 
 from videomae_jax.training.mesh import batch_sharding
-from videomae_jax.training.state import accumulate
+from videomae_jax.training.state import SKIPPED, accumulate
+from videomae_jax.training.tasks import Pretraining
 
 
 def run(trainer, batch, steps=3):
@@ -33,13 +38,45 @@ def test_two_runs_with_the_same_seed_are_identical(make_trainer, batch):
     assert all(map(np.array_equal, jax.tree.leaves(first), jax.tree.leaves(second)))
 
 
-@pytest.mark.parametrize("axes", [dict(fsdp=8), dict(fsdp=2, tensor=2), dict(tensor=2)])
-def test_any_mesh_trains_the_same(make_trainer, batch, axes):
-    state, losses = run(make_trainer(data=8), batch)
-    other, other_losses = run(make_trainer(**axes), batch)
-    np.testing.assert_allclose(losses, other_losses, rtol=1e-5)
-    # Adam divides by the root of tiny second moments: rounding shows up to a share of the learning rate.
-    assert_close(state.params, other.params, atol=3e-4)
+MESHES = [dict(devices=1), dict(), dict(data=4, fsdp=2), dict(data=2, fsdp=2, tensor=2), dict(fsdp=8)]
+
+
+def gradients(trainer, batch):
+    """Of the first step, on the host."""
+    with jax.set_mesh(trainer.mesh):
+        params = trainer.init_state().params
+        clips = jax.device_put(batch, batch_sharding(trainer.mesh))
+        grad = jax.grad(lambda params, batch: trainer.loss(params, params, batch), has_aux=True)
+        grads, _ = jax.jit(accumulate, static_argnums=(0, 3))(grad, params, clips, trainer.accumulation)
+    return jax.device_get(grads)
+
+
+@pytest.fixture
+def on_eight(make_trainer, batch):
+    """State, losses and gradients where each of eight devices has the whole model."""
+    trainer = make_trainer(learning_rate=1e-4)
+    return *run(trainer, batch, steps=5), gradients(trainer, batch)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+@pytest.mark.parametrize("axes", MESHES, ids=str)
+def test_any_mesh_trains_the_same(make_trainer, batch, on_eight, axes, accumulation):
+    state, losses, grads = on_eight
+    trainer = make_trainer(**axes, accumulation=accumulation, learning_rate=1e-4)
+    with jax.set_mesh(trainer.mesh):
+        other, other_losses = run(trainer, batch, steps=5)
+    np.testing.assert_allclose(other_losses, losses, rtol=1e-5)
+    assert_close(gradients(trainer, batch), grads, atol=1e-5)
+    assert max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(grads)) > 1e-2
+    # Adam divides by the root of tiny second moments: where gradients are rounding alone, so is the direction. The
+    # key's bias has none at all; here it shows in the first moves of what starts at zero.
+    assert_close(other.params, state.params, atol=1e-5)
+    start = trainer.init_state().params
+    moved = [
+        float(np.abs(np.asarray(a) - b).max())
+        for a, b in zip(*map(jax.tree.leaves, (state.params, start)), strict=True)
+    ]
+    assert max(moved) > 4e-4
 
 
 def test_moments_lie_where_their_parameters_lie(make_trainer):
@@ -82,3 +119,60 @@ def test_randomness_of_a_clip_is_a_function_of_its_sample_index(make_trainer, ta
     shuffled = {name: rows[order] for name, rows in batch.items()}
     assert loss(batch) == pytest.approx(loss(shuffled), rel=1e-6)
     assert loss(batch) != pytest.approx(loss(batch | {"sample": batch["sample"] + 1}), rel=1e-6)
+
+
+class FailsSometimes(Pretraining):
+    """Its loss, or its gradient alone, is not finite for some sample indices."""
+
+    def loss(self, model, batch):
+        loss, metrics = super().loss(model, batch)
+        factor = jnp.where((batch["sample"] == 7).any(), jnp.nan, 1.0)
+        loss = loss * jnp.where((batch["sample"] == 8).any(), jnp.inf, factor)
+        kernel = model.decoder.head.kernel[...]
+        loss = loss + jax.lax.cond(
+            (batch["sample"] == 9).any(),
+            lambda: jnp.sqrt(jnp.abs(kernel - jax.lax.stop_gradient(kernel)).sum()),  # 0, of infinite slope
+            lambda: 0.0,
+        )
+        return loss, metrics | {"loss": loss}
+
+
+@pytest.fixture
+def failing(make_trainer, task):
+    trainer = make_trainer()
+    fails = FailsSometimes(**{field.name: getattr(task, field.name) for field in dataclasses.fields(task)})
+    return dataclasses.replace(trainer, task=fails, ema_decay=0.9)
+
+
+@pytest.mark.parametrize("sample", [7, 8, 9])
+def test_a_step_whose_loss_or_gradient_is_not_finite_changes_nothing_but_its_number(failing, batch, sample):
+    step = failing.compile_step(16, views=1)
+
+    def clips(**other):
+        return jax.device_put(batch | other, batch_sharding(failing.mesh))
+
+    state, _ = step(failing.init_state(), clips())
+    before = jax.tree.map(np.array, state)
+    state, loss = step(state, clips(sample=np.array([sample, *range(200, 215)], np.uint32)))
+    assert np.isnan(loss)
+    for name in ("params", "opt_state", "ema"):
+        assert jax.tree.all(jax.tree.map(np.array_equal, getattr(before, name), getattr(state, name))), name
+    assert int(state.step) == 2
+    counted = {name: float(value) for name, value in state.window.items()}
+    assert counted == {name: float(value) for name, value in before.window.items()} | {SKIPPED: 1.0}
+    state, loss = step(state, clips())
+    assert np.isfinite(loss) and not np.array_equal(before.params["mask_token"], state.params["mask_token"])
+    assert float(state.window["steps"]) == 2
+
+
+def test_a_diagnosis_says_what_is_not_finite(failing, batch):
+    state = failing.init_state()
+
+    def diagnosis(sample):
+        numbers = np.array([sample, *range(200, 215)], np.uint32)
+        return failing.diagnose(state, jax.device_put(batch | {"sample": numbers}, batch_sharding(failing.mesh)))
+
+    assert re.match(r"the loss is [\d.]+; the largest finite norm is [\d.]+, of \w+", diagnosis(100))
+    number = len(jax.tree.leaves(state.params))
+    assert f"the loss is nan; the gradient is not finite in {number} of {number} parameters" in diagnosis(7)
+    assert f"the gradient is not finite in 1 of {number} parameters, such as decoder/head/kernel; the l" in diagnosis(9)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 from videomae_jax.data.files import (
     Entry,
-    check_files_exist,
     csv_row,
     csv_values,
     is_video,
@@ -160,7 +159,6 @@ def _read_ssv2(file: Path) -> tuple[list[Entry], Classes]:
         entry._replace(path=str(root / (path or f"{entry.path}.webm")))
         for entry, path in zip(entries, paths, strict=True)
     ]
-    check_files_exist(file, entries, root)
     return entries, class_names
 
 
@@ -282,9 +280,7 @@ def _below_root(annotation: Path, entries: list[Entry], places: Iterable[Path]) 
     root = next((place for place in places if any((place / video).is_file() for video in one_a_class)), None)
     if root is None:
         raise _no_videos(annotation, entries[0].path, places)
-    entries = [entry._replace(path=str(root / entry.path)) for entry in entries]
-    check_files_exist(annotation, entries, root)
-    return entries
+    return [entry._replace(path=str(root / entry.path)) for entry in entries]
 
 
 def _no_videos(annotation: Path, example: str, places: Iterable[Path]) -> ValueError:

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import warnings
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -73,22 +74,23 @@ def csv_row(
     return row
 
 
-def check_files_exist(manifest: Path, entries: list[Entry], folder: Path) -> None:
-    """Looks for all files; `folder` is where relative paths start, for the message.
+def check_files_exist(name: str, entries: list[Entry], max_missing: float) -> None:
+    """Looks for all files of a source, and warns of those that are not there: reading them will fail.
 
     Raises:
-      ValueError: files do not exist; it names the first three.
+      ValueError: a larger share than `max_missing`, or all, are not there; it names the first three.
     """
     # Threads, because on network file systems each look takes milliseconds and Kinetics has 240,000 files.
     with ThreadPoolExecutor(32) as pool:
         exists = pool.map(os.path.exists, [entry.path for entry in entries])
         missing = [entry for entry, found in zip(entries, exists, strict=True) if not found]
-    if missing:
-        named = "; ".join(f"{entry.where}: {entry.path}" for entry in missing[:3])
-        raise ValueError(
-            f"manifest {manifest}: {len(missing)} of {len(entries)} files do not exist ({named}); "
-            f"relative paths start at {folder.resolve()}"
-        )
+    if not missing:
+        return
+    named = "; ".join(f"{entry.where}: {os.path.abspath(entry.path)}" for entry in missing[:3])
+    message = f"{name}: {len(missing)} of {len(entries)} files do not exist ({named})"
+    if len(missing) > max_missing * len(entries) or len(missing) == len(entries):
+        raise ValueError(message)
+    warnings.warn(f"{message}; they count as unreadable", stacklevel=3)
 
 
 def videos_below(folder: Path) -> list[str]:

@@ -7,7 +7,6 @@ from videomae_jax.config import MULTI_LABEL, REGRESSION, SINGLE_LABEL
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.files import (
     Entry,
-    check_files_exist,
     csv_row,
     csv_values,
     read_lines,
@@ -29,7 +28,7 @@ def read_manifest(manifest: Path, problem_type: str = SINGLE_LABEL) -> tuple[lis
     In regression the names are "0", "1", ..., one for each number that the first video has.
 
     Raises:
-      ValueError: a line cannot be understood, or a file is missing.
+      ValueError: a line cannot be understood.
     """
     numbered = read_lines(manifest)
     columns = csv_values(numbered[0][1])
@@ -40,7 +39,6 @@ def read_manifest(manifest: Path, problem_type: str = SINGLE_LABEL) -> tuple[lis
     if not entries:
         raise ValueError(f"manifest {manifest} has a header and no videos; add one line a video")
     entries = [entry._replace(path=str(manifest.parent / entry.path)) for entry in entries]
-    check_files_exist(manifest, entries, manifest.parent)
     labels = [split_label(entry.label, problem_type) for entry in entries]
     if problem_type == REGRESSION:
         return entries, tuple(map(str, range(len(labels[0]))))

@@ -9,10 +9,12 @@ Workers are processes started with "spawn": they import the main module again, s
 starts its work under `if __name__ == "__main__":`. Close the iterator to end them.
 """
 
+import itertools
 import math
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypedDict
@@ -29,8 +31,11 @@ from videomae_jax.data.labels import Label, LabelArray
 from videomae_jax.data.sources import VideoSource
 
 MAX_ATTEMPTS = 100
+PATIENCE = 600.0  # seconds, with videos that are all gone
 MAX_PART = 16  # videos that are loaded in one go, into one array
 MAX_PART_BYTES = 2**26
+
+_WAITING = threading.Lock()
 
 
 class TrainBatch(TypedDict):
@@ -72,8 +77,7 @@ def train_batches(
     stop_step: int,
     batch_size: int,
     workers: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator[TrainBatch]:
     """Batches of random clips.
 
@@ -83,21 +87,20 @@ def train_batches(
       seed: 0 to 2**32 - 1; decides the order and all crops.
       start_step: the batch to begin with; the batches from there on are those of an uninterrupted run.
       stop_step: the batch to end before.
-      batch_size: samples of one step over all processes, a multiple of `process_count`.
+      batch_size: samples of one step over all hosts.
       workers: processes that decode, at most one a core; 0 decodes in threads of this one.
-      process_index, process_count: this host's share of every batch.
+      rows: this host's share of every batch, increasing numbers in [0, batch_size); None for all.
 
     Raises:
-      ValueError: the sizes do not fit together.
+      ValueError: a number out of its range.
       VideoReadError: while iterating, when 100 videos drawn in a row cannot be read.
     """
-    local_batch = _local_batch_size(batch_size, process_index, process_count)
     if not 0 <= seed < 2**32 or workers < 0:
         raise ValueError(f"seed must be from 0 to 2**32 - 1 and workers at least 0, got seed={seed}, workers={workers}")
     load = _LoadOrReplace(source, clips, seed)
     order = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat()
     samples = order.map_with_index(_with_position)[start_step * batch_size : stop_step * batch_size]
-    own = samples[process_index::process_count]
+    own, local_batch = _own_rows(samples, batch_size, rows)
     return _from_workers(own, load, local_batch, workers) if workers else _from_threads(own, load, local_batch)
 
 
@@ -107,12 +110,11 @@ def heldout_batches(
     *,
     num_videos: int,
     batch_size: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    rows: Sequence[int] | None = None,
 ) -> grain.DatasetIterator[HeldoutBatch]:
     """The clips of videos spread evenly over the source, once each.
 
-    Every process gets the same number of full batches, decoded in threads: starting workers takes longer than the few
+    Every host gets the same number of full batches, decoded in threads: starting workers takes longer than the few
     clips.
 
     Args:
@@ -120,13 +122,12 @@ def heldout_batches(
       The others are those of `train_batches`.
 
     Raises:
-      ValueError: the sizes do not fit together.
+      ValueError: a number out of its range.
     """
-    local_batch = _local_batch_size(batch_size, process_index, process_count)
     num_videos = min(num_videos, len(source))
     padded = -(-num_videos // batch_size) * batch_size
-    places = grain.MapDataset.range(padded)[process_index::process_count]
-    return _from_threads(places, _LoadOrMask(source, clips, num_videos), local_batch)
+    own, local_batch = _own_rows(grain.MapDataset.range(padded), batch_size, rows)
+    return _from_threads(own, _LoadOrMask(source, clips, num_videos), local_batch)
 
 
 @dataclass(frozen=True)
@@ -151,16 +152,18 @@ class _LoadOrReplace(grain.transforms.Map):
 
     def _load(self, sample: int, index: int, out: UInt8[np.ndarray, "S T H W 3"]) -> tuple[Label, str]:
         """Fills `out` and returns the label and the reports of what could not be read."""
-        errors = []
+        errors, drawn = [], index
         for attempt in range(MAX_ATTEMPTS):
             if attempt > 0:
-                index = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
+                drawn = int(np.random.default_rng((self.seed, sample, attempt)).integers(len(self.source)))
             try:
-                video, label = self.source.open(index)
+                video, label = self.source.open(drawn)
                 with video:
                     rng = np.random.default_rng((self.seed, sample))
-                    self.clips(video, self.source.stride(index), rng, out)
+                    self.clips(video, self.source.stride(drawn), rng, out)
             except VideoReadError as error:
+                if _came_back(self.source, drawn):
+                    return self._load(sample, index, out)
                 errors.append(error)
                 continue
             return label, "\n".join(map(_report, errors))
@@ -201,8 +204,34 @@ class _LoadOrMask(grain.transforms.Map):
                 self.clips(video, self.source.stride(index), np.random.default_rng(0), out)
                 return label, video.num_frames, ""
         except VideoReadError as error:
+            if _came_back(self.source, index):
+                return self._load(index, out)
             out[:] = 0
             return label, 0, _report(error)
+
+
+def _came_back(source: VideoSource, index: int) -> bool:
+    """Whether a video that could not be read is to be tried again: it was gone with all others, and they are back.
+
+    One after the other would be taken for broken, where a disk or a mount goes for a while.
+
+    Raises:
+      ValueError: they did not come back.
+    """
+    if source.is_there(index):
+        return False
+    with _WAITING:  # one thread says so, the others wait for it
+        if not source.is_there(index):
+            print(f"waiting for the videos of {source.name}: {source.paths[index]} and all others are gone", flush=True)
+        until = time.monotonic() + PATIENCE
+        while not source.is_there(index):
+            if time.monotonic() > until:
+                raise ValueError(
+                    f"The videos of {source.name} are gone, and have not come back in {PATIENCE:.0f} s: "
+                    f"{source.paths[index]} and all others. Bring them back, and go on."
+                )
+            time.sleep(1)
+    return True
 
 
 def _stack(labels: Sequence[Label]) -> LabelArray:
@@ -217,14 +246,32 @@ def _report(error: VideoReadError) -> str:
     return f"{error.path}\t{error.reason}"
 
 
-def _local_batch_size(batch_size: int, process_index: int, process_count: int) -> int:
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index must be in [0, {process_count}), got {process_index}")
-    if batch_size < 1 or batch_size % process_count:
-        raise ValueError(
-            f"batch_size {batch_size} does not divide over {process_count} processes; use a multiple of it"
-        )
-    return batch_size // process_count
+def _own_rows(samples: grain.MapDataset, batch_size: int, rows: Sequence[int] | None) -> tuple[grain.MapDataset, int]:
+    """What `rows` of every batch are, and how many a batch."""
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    if rows is None:
+        return samples, batch_size
+    rows = tuple(int(row) for row in rows)
+    if not rows or rows[0] < 0 or rows[-1] >= batch_size or any(a >= b for a, b in itertools.pairwise(rows)):
+        raise ValueError(f"rows must be increasing numbers from 0 to {batch_size - 1}, at least one, got {rows}")
+    return grain.MapDataset.source(_Rows(samples, batch_size, rows)), len(rows)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """The same rows of every batch, one after the other."""
+
+    samples: grain.MapDataset
+    batch_size: int
+    rows: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.samples) // self.batch_size * len(self.rows)
+
+    def __getitem__(self, place: int) -> object:
+        batch, row = divmod(place, len(self.rows))
+        return self.samples[batch * self.batch_size + self.rows[row]]
 
 
 def _from_threads(

@@ -20,7 +20,7 @@ from videomae_jax.data.annotations import Classes
 from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.images import decode_jpeg
 from videomae_jax.data.labels import relabel
-from videomae_jax.data.records import RecordFiles, TfdsFolder
+from videomae_jax.data.records import INFO_FILE, RecordFiles, TfdsFolder
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoFile
 
@@ -161,6 +161,9 @@ class PreparedSource(VideoSource):
             self.codec,
         )
         return video, self.label(index)
+
+    def is_there(self, index: int) -> bool:
+        return os.path.isfile(os.path.join(self.folder, INFO_FILE))
 
     @property
     def ids(self) -> tuple[str, ...]:

@@ -51,6 +51,8 @@ class RecordFiles:
             record = self._reader(file).read([in_file])[0]
             return tf_example_pb2.Example.FromString(record).features.feature
         except Exception as error:  # the libraries raise RuntimeError, IndexError, DecodeError
+            with self._lock:  # what is open may have gone, and come back
+                self._readers.pop(file, None)
             reason = str(error).partition(";")[0].splitlines()[0] if str(error) else type(error).__name__
             raise OSError(f"record {in_file} of {self._files[file]} cannot be read: {reason}") from error
 

@@ -15,6 +15,7 @@ from videomae_jax.data.annotations import Classes, hmdb51_files, read_hmdb51, re
 from videomae_jax.data.files import (
     VIDEO_SUFFIXES,
     Entry,
+    check_files_exist,
     csv_row,
     csv_values,
     is_video,
@@ -87,6 +88,11 @@ class VideoSource:
             return NO_LABEL
         return int(self.labels[index]) if self.labels.ndim == 1 else self.labels[index]
 
+    def is_there(self, index: int) -> bool:
+        """Whether what a video lies on is there, by some of its videos: a disk or a mount may have gone."""
+        some = np.linspace(0, len(self) - 1, num=64).astype(int)
+        return any(os.path.exists(self.paths[place]) for place in {index, *some.tolist()})
+
     def stride(self, index: int) -> int | None:
         """The distance between the frames of a clip that goes with a video; None: the recipe's."""
         return None if self.strides is None else int(self.strides[index]) or None
@@ -125,6 +131,10 @@ class Mixture(VideoSource):
         number, in_part = self._place(index)
         return int(self.renumbered[number][self.parts[number].label(in_part)])
 
+    def is_there(self, index: int) -> bool:
+        number, in_part = self._place(index)
+        return self.parts[number].is_there(in_part)
+
     def _place(self, index: int) -> tuple[int, int]:
         for number, part in enumerate(self.parts):
             if index < len(part):
@@ -133,7 +143,9 @@ class Mixture(VideoSource):
         raise IndexError(index)
 
 
-def open_source(path: str, class_names: Classes | None = None, problem_type: str = SINGLE_LABEL) -> VideoSource:
+def open_source(
+    path: str, class_names: Classes | None = None, problem_type: str = SINGLE_LABEL, max_missing: float = 0.0
+) -> VideoSource:
     """Opens a set of videos.
 
     Args:
@@ -161,11 +173,14 @@ def open_source(path: str, class_names: Classes | None = None, problem_type: str
         - "multi_label_classification": classes with | between them, or empty for none of them;
         - "regression": finite numbers with | between them, as many in every line; their names are "0", "1", ...
 
+      max_missing: share of the files of a list that need not be there; reading them fails.
+
     Warns:
-      UserWarning: videos of a Kinetics file are not there, and left out. It counts them and names the first.
+      UserWarning: videos of a list are not there; those of a Kinetics file are left out. It counts them and names the
+        first.
 
     Raises:
-      ValueError: nothing is there, something in it cannot be understood, a file is missing, a label is not among
+      ValueError: nothing is there, something in it cannot be understood, more files are missing, a label is not among
         `class_names`, or the format has no labels of that problem type. The message names the place and the fix.
     """
     check_problem_type(problem_type)
@@ -199,9 +214,11 @@ def open_source(path: str, class_names: Classes | None = None, problem_type: str
     elif (official := read_official(Path(path))) is not None:
         entries, own_classes = official
     elif _is_mixture(Path(path)):
-        return _open_mixture(Path(path), class_names, problem_type)
+        return _open_mixture(Path(path), class_names, problem_type, max_missing)
     else:
         entries, own_classes = read_manifest(Path(path), problem_type)
+    if not os.path.isdir(path):
+        check_files_exist(path, entries, max_missing)
     return _source(path, entries, own_classes if class_names is None else class_names, problem_type)
 
 
@@ -257,7 +274,7 @@ def _is_mixture(file: Path) -> bool:
     return "source" in columns and "path" not in columns
 
 
-def _open_mixture(file: Path, class_names: Classes | None, problem_type: str) -> Mixture:
+def _open_mixture(file: Path, class_names: Classes | None, problem_type: str, max_missing: float) -> Mixture:
     (_, header), *numbered = read_lines(file)
     columns = csv_values(header)
     if not numbered:
@@ -275,7 +292,7 @@ def _open_mixture(file: Path, class_names: Classes | None, problem_type: str) ->
         if os.path.exists(place) and os.path.samefile(place, file):
             raise ValueError(f"mixture {file}, line {number}: {source} is this file itself")
         try:
-            part = open_source(place, class_names, problem_type)
+            part = open_source(place, class_names, problem_type, max_missing)
         except ValueError as error:
             raise ValueError(f"mixture {file}, line {number}: {error}") from error
         if problem_type == REGRESSION:

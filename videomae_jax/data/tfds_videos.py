@@ -16,7 +16,7 @@ from videomae_jax.data.frames import Frames, VideoReadError
 from videomae_jax.data.images import decode_image
 from videomae_jax.data.labels import relabel
 from videomae_jax.data.prepared import FORMAT, read_prepared
-from videomae_jax.data.records import Record, RecordFiles, TfdsFolder
+from videomae_jax.data.records import INFO_FILE, Record, RecordFiles, TfdsFolder
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.labels import NO_LABEL
 
@@ -122,6 +122,9 @@ class TfdsSource(VideoSource):
         if self.label_feature is not None:
             label = int(self.renumbered[record[self.label_feature].int64_list.value[0]])
         return TfdsVideo(self.paths[index], record, self.feature, self.shape), label
+
+    def is_there(self, index: int) -> bool:
+        return os.path.isfile(os.path.join(self.folder, INFO_FILE))
 
     @cached_property
     def _records(self) -> RecordFiles:

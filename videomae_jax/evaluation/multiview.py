@@ -19,7 +19,7 @@ from videomae_jax.data.sources import VideoSource
 from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
 from videomae_jax.training.downstream import DownstreamRecipe
-from videomae_jax.training.mesh import batch_sharding, batch_shards, shardings
+from videomae_jax.training.mesh import batch_sharding, batch_shards, own_rows, shardings
 
 PerClip = Callable[[nnx.Module, UInt8[Array, "B T H W C"]], Float[Array, "B K"]]
 
@@ -94,8 +94,7 @@ class MultiView:
             self.clips,
             num_videos=len(source) if self.num_videos is None else self.num_videos,
             batch_size=self.batch_size,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            rows=own_rows(self.sharding.mesh, self.batch_size),
         )
 
     @functools.cached_property

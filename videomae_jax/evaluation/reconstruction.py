@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
 from videomae_jax.data.clips import CenterClip
@@ -19,6 +20,7 @@ from videomae_jax.data.video import VideoReadError
 from videomae_jax.model.losses import token_errors
 from videomae_jax.model.masking import MaskIds
 from videomae_jax.model.patches import gather, patchify, unit_pixels, unpatchify
+from videomae_jax.training.mesh import own_rows
 from videomae_jax.training.tasks import Pretraining
 from videomae_jax.training.trivial import distance_weighted, mean_colour
 
@@ -41,7 +43,7 @@ class Reconstruction:
 
     task: Pretraining
     graphdef: nnx.GraphDef
-    sharding: jax.sharding.Sharding
+    sharding: NamedSharding
     num_clips: int
     batch_size: int
     stride: int
@@ -62,13 +64,14 @@ class Reconstruction:
         clip_errors, pictures = [], []
         for first, batch in zip(itertools.count(step=self.batch_size), self._batches(source), strict=False):
             self.report(batch["broken"])
-            video = batch["video"][:, 0]
-            clips = jax.device_put((video, batch["sample"]), self.sharding)
-            errors, *views = jax.device_get(self._reconstruct(params, *clips))
-            for row in np.flatnonzero(batch["weight"]):
+            inputs = {"video": batch["video"][:, 0], "sample": batch["sample"], "weight": batch["weight"]}
+            inputs = jax.make_array_from_process_local_data(self.sharding, inputs)
+            # Every process gets the rows of all: what is made of them is the same on each.
+            weight, errors, *views = jax.device_get(self._reconstruct(params, **inputs))
+            for row in np.flatnonzero(weight):
                 clip_errors.append({name: values[row] for name, values in errors.items()})
                 if first + row in shown or not pictures:
-                    pictures.append(np.stack([video[row], *(view[row] for view in views)]))
+                    pictures.append(np.stack([view[row] for view in views]))
         if not clip_errors:
             raise VideoReadError(source.name, "none of its clips can be read")
         mean = {name: float(np.mean([errors[name] for errors in clip_errors])) for name in clip_errors[0]}
@@ -80,15 +83,18 @@ class Reconstruction:
     def _batches(self, source: VideoSource) -> Iterator[dict]:
         config = self.task.config
         clips = CenterClip(config.num_frames, self.stride, config.clip_size[1:])
-        return heldout_batches(source, clips, num_videos=self.num_clips, batch_size=self.batch_size)
+        rows = own_rows(self.sharding.mesh, self.batch_size)
+        return heldout_batches(source, clips, num_videos=self.num_clips, batch_size=self.batch_size, rows=rows)
 
     @functools.cached_property
     def _reconstruct(self):
-        """Each clip's error, for the model and the trivial predictors; what the model sees and what it makes of it."""
+        """Which clips count; each one's error, for the model and the trivial predictors; the clip, what the model sees
+        of it and what it makes of that.
+        """
         task, config = self.task, self.task.config
         masking = dataclasses.replace(task.masking, decoder_kind="none", decoder_ratio=0.0)
 
-        def reconstruct(params, video, sample):
+        def reconstruct(params, video, sample, weight):
             model = nnx.merge(self.graphdef, params)
             mask = masking(task.keys(sample))
             predicted = model(video, visible_ids=mask.visible, masked_ids=mask.masked).logits
@@ -102,9 +108,9 @@ class Reconstruction:
                 "fill": jnp.tile(fill, config.patch_dim // config.num_channels),
             }
             errors = {name: token_errors(guess, targets).mean(axis=1) for name, guess in guesses.items()}
-            return errors, *self._views(pixels, predicted, mask)
+            return weight, errors, video, *self._views(pixels, predicted, mask)
 
-        return jax.jit(reconstruct)
+        return jax.jit(reconstruct, out_shardings=NamedSharding(self.sharding.mesh, PartitionSpec()))
 
     def _views(self, pixels: Float[Array, "B N P"], predicted: Float[Array, "B M P"], mask: MaskIds):
         """Clips as the encoder sees them and as the decoder completes them, uint8 [B T H W C]."""

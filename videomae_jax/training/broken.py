@@ -4,6 +4,10 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path
 
+import jax
+
+from videomae_jax.training.processes import is_first, lines_of_all
+
 
 class BrokenVideos:
     """Collects reports of unreadable videos in `broken_videos.csv` (path, reason), each video once.
@@ -19,6 +23,7 @@ class BrokenVideos:
         self._training = frozenset(training)
         self._max_share = max_share
         self._paths = set()
+        self._own: list[str] = []  # of this process, not shared yet
         if self.file.exists():
             with self.file.open(newline="") as lines:
                 self._paths = {row["path"] for row in csv.DictReader(lines)}
@@ -27,13 +32,28 @@ class BrokenVideos:
         return len(self._paths)
 
     def add(self, reports: Iterable[str]) -> None:
-        """Takes a batch's reports, each none or more lines `path<TAB>reason`.
+        """Takes the reports of a batch that this process loaded, each none or more lines `path<TAB>reason`.
+
+        Of several processes, each knows its own until they `share` them.
 
         Raises:
           ValueError: more than `max_share` of the training videos are broken.
         """
-        for line in "\n".join(reports).splitlines():
-            if line and line.split("\t")[0] not in self._paths:
+        lines = [line for line in "\n".join(reports).splitlines() if line.split("\t")[0] not in self._paths]
+        if jax.process_count() == 1:
+            self._take(lines)
+        else:
+            self._own += lines
+
+    def share(self) -> None:
+        """Tells every process what the others found, where there are others; errors as in `add`."""
+        if jax.process_count() > 1:
+            lines, self._own = lines_of_all(self._own), []
+            self._take(lines)
+
+    def _take(self, lines: Iterable[str]) -> None:
+        for line in filter(None, lines):
+            if line.split("\t")[0] not in self._paths:
                 self._add(*line.split("\t", 1))
         broken = len(self._paths & self._training)
         if broken > self._max_share * len(self._training):
@@ -46,6 +66,8 @@ class BrokenVideos:
 
     def _add(self, path: str, reason: str) -> None:
         self._paths.add(path)
+        if not is_first():
+            return
         new = not self.file.exists()
         with self.file.open("a", newline="") as lines:
             writer = csv.writer(lines)

@@ -1,6 +1,7 @@
-"""The command line: `--config FILE.py[:options] [--config.KEY=VALUE ...] [--workdir DIR]`."""
+"""The command line: `--config FILE.py[:options] [--config.KEY=VALUE ...] [--workdir DIR]`, and how a run ends."""
 
 import ast
+import errno
 import re
 import sys
 import traceback
@@ -10,16 +11,51 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from videomae_jax.training.preemption import EXIT_STATUS, Preempted
+from videomae_jax.training.processes import connect
+
 PACKAGE = Path(__file__).parents[1]
+# Of the storage, not of the program.
+STORAGE_ERRORS = (
+    errno.ENOENT,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.EIO,
+    errno.ESTALE,
+    errno.EACCES,
+    errno.EFBIG,
+)
 SECTION = "this is a section of the config; set its keys one by one, as in --config.data.stride=2."
 
 
 def run(main: Callable[[ConfigDict, Path], None]) -> None:
-    """Parses the command line and calls `main(config, workdir)`, errors as in `run_config`."""
+    """Parses the command line and calls `main(config, workdir)`, in each process of the run.
+
+    Errors are as in `run_config`. A run that the machine's owner ended has the exit status `preemption.EXIT_STATUS`.
+    """
     workdir = flags.DEFINE_string("workdir", None, "the run's folder; default: runs/<config name>")
+    coordinator = flags.DEFINE_string("coordinator_address", None, "host:port of the first of several processes")
+    processes = flags.DEFINE_integer("num_processes", None, "how many processes there are")
+    process = flags.DEFINE_integer("process_id", None, "which of them this is, from 0")
 
     def in_workdir(config: ConfigDict) -> None:
-        main(config, Path(workdir.value or f"runs/{_config_file(sys.argv).stem}").expanduser())
+        if "://" in (workdir.value or ""):
+            raise ValueError(
+                f"workdir {workdir.value} is in an object store, and a run's files are written a line at a time: give "
+                "a folder, such as one that the store is mounted in."
+            )
+        folder = Path(workdir.value or f"runs/{_config_file(sys.argv).stem}").expanduser()
+        connect(coordinator.value, processes.value, process.value)
+        try:
+            main(config, folder)
+        except OSError as error:
+            if error.errno not in STORAGE_ERRORS:
+                raise
+            raise ValueError(
+                f"{error.filename or folder}: {error.strerror}. When that is mended, the same command goes on from the "
+                "last checkpoint."
+            ) from error
 
     run_config(in_workdir)
 
@@ -56,6 +92,9 @@ def run_config(main: Callable[[ConfigDict], None]) -> None:
             if not _raised_by_us(error):
                 raise
             _fail(str(error))
+        except Preempted as ended:
+            print(f"{ended}; the same command goes on from there", file=sys.stderr)
+            sys.exit(EXIT_STATUS)
         except KeyboardInterrupt:
             print("\ninterrupted; the same command goes on from the last checkpoint", file=sys.stderr)
             sys.exit(130)

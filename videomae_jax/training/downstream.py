@@ -99,9 +99,12 @@ class DownstreamRecipe:
     total_steps: int | None  # wins over total_epochs when set
     log_steps: int
     checkpoint_steps: int
+    keep_checkpoints: int
+    max_skipped_steps: int
     init_from: str | None  # a run's folder, any checkpoint, or "scratch"; must be said
     compute_dtype: str  # "float32", "bfloat16", or "auto": bfloat16 on GPU and TPU
     remat: str  # what the backward pass finds in memory, one of config.Remat: less takes longer
+    deterministic: bool  # GPUs come to the same bits every time; slower
     problem_type: str  # one of config.PROBLEM_TYPES
     model: dict[str, Any]  # `size` and fields of VideoMAEConfig; None: the checkpoint's
     data: DownstreamData

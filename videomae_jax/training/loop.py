@@ -1,28 +1,35 @@
 """The training loop. Its order: batch, step, line of numbers, evaluation, checkpoint."""
 
-import collections
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import PyTree, UInt8
 from PIL import Image
 
 from videomae_jax.data.clips import Clips
-from videomae_jax.data.pipeline import train_batches
+from videomae_jax.data.pipeline import PATIENCE, train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
 from videomae_jax.training.downstream import DownstreamRecipe
-from videomae_jax.training.mesh import batch_sharding
+from videomae_jax.training.finetuning import Finetuning
+from videomae_jax.training.in_flight import InFlight
+from videomae_jax.training.mesh import batch_sharding, own_rows
 from videomae_jax.training.metrics import Clock, MetricsLog
 from videomae_jax.training.optimizer import WarmupCosine
+from videomae_jax.training.preemption import Preempted, Preemption
+from videomae_jax.training.processes import is_first
 from videomae_jax.training.progress import progress_line
 from videomae_jax.training.recipe import Recipe
-from videomae_jax.training.state import Trainer, TrainState
+from videomae_jax.training.stall import at_most
+from videomae_jax.training.state import SKIPPED, Trainer, TrainState
+from videomae_jax.training.tasks import Batch, Pretraining
 from videomae_jax.training.workdir import model_folder, write_model
 
 Pictures = dict[str, UInt8[np.ndarray, "H W 3"]]
@@ -59,43 +66,41 @@ def train(
     total_steps, clips_a_step = schedule.total_steps, recipe.data.batch_size * recipe.data.views
     with contextlib.ExitStack() as stack:
         # Whatever ends the run, what is being written is waited for.
-        checkpoints = stack.enter_context(contextlib.closing(Checkpoints(workdir / "checkpoints")))
-        first_step = checkpoints.latest_step or 0
+        checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep_checkpoints)
+        stack.enter_context(contextlib.closing(checkpoints))
         # Also without checkpoints, which somebody may have removed to save space: the model is there.
-        if model_folder(workdir).exists() and first_step in (0, total_steps):
+        if model_folder(workdir).exists() and checkpoints.latest_step in (None, total_steps):
             return False
+        preemption = stack.enter_context(Preemption())
+        first_step, state = checkpoints.restore(trainer.abstract_state) or (0, initial_state())
         if first_step:
             print(f"continuing from step {first_step}", flush=True)
-            state = checkpoints.restore(trainer.abstract_state)
-        else:
-            state = initial_state()
         compiling = time.perf_counter()
-        run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views)
+        run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views, recipe.deterministic)
         print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, restored_step=first_step)))
-        batches = on_devices(train_clips(source, clips, recipe, first_step, total_steps), trainer, broken)
+        batches = on_devices(train_clips(source, clips, recipe, trainer.mesh, first_step, total_steps), trainer, broken)
         stack.enter_context(contextlib.closing(batches))
-        in_flight = collections.deque()
-        clock = Clock()
+        in_flight, clock = InFlight(), Clock()
+        saved_step, must_save = first_step, False
 
         for step in range(first_step + 1, total_steps + 1):
             fetching = time.perf_counter()
-            batch = next(batches)
+            with at_most(2 * PATIENCE, f"No batch came from the videos of {source.name}"):
+                batch = next(batches)
             clock.waited(fetching)
             state, loss = run_step(state, batch)
+            in_flight.add(loss)
+            if in_flight.skipped >= recipe.max_skipped_steps:
+                raise ValueError(_not_finite(trainer, state, batch, step, in_flight.skipped, saved_step))
 
-            # Steps run behind Python's back; no more than two at a time, or their batches would pile up on the devices.
-            in_flight.append(loss)
-            if len(in_flight) > 2:
-                in_flight.popleft().block_until_ready()
-
-            last = step == total_steps
+            last, ends = step == total_steps, preemption.ends_at(step)
             evaluating = last or step % recipe.eval.steps == 0
             if evaluating or step % recipe.log_steps == 0:
-                row, state = read_window(state)
-                row = trainer.task.summarise(row)
+                row, steps, state = read_window(state, trainer.task)
+                broken.share()
                 row |= {"learning_rate": float(schedule(step - 1))}
-                row |= clock.rates(int(row.pop("steps")), clips_a_step, trainer.peak_clips)
+                row |= clock.rates(steps, clips_a_step, trainer.peak_clips)
                 row |= {"broken_videos": len(broken)}
                 print(progress_line(step, total_steps, row), flush=True)
                 if evaluating:
@@ -105,17 +110,35 @@ def train(
                     save_pictures(workdir, step, pictures, log)
                 log.write(step, row)
                 clock.restart()
-            if last or step % recipe.checkpoint_steps == 0:
-                checkpoints.save(step, state)
+
+            must_save |= last or ends or step % recipe.checkpoint_steps == 0
+            if must_save:
+                in_flight.settle()
+                # Before a step without a finite loss the weights may have been lost already: what is kept is better.
+                if in_flight.skipped == 0 or last:
+                    checkpoints.save(step, state)
+                    saved_step, must_save = step, False
+            if ends and not last:
+                raise Preempted(f"told to end; saved up to step {saved_step} of {total_steps}")
 
     write_model(model_folder(workdir), trainer, trainer.model_params(state), recipe.data.stride)
     return True
 
 
+def _not_finite(trainer: Trainer, state: TrainState, batch: Batch, step: int, skipped: int, saved_step: int) -> str:
+    """Why a run cannot go on."""
+    kept = f"The last checkpoint is of step {saved_step}" if saved_step else "There is no checkpoint yet"
+    return (
+        f"{skipped} steps in a row had no finite loss or gradient and were skipped, max_skipped_steps. At step {step} "
+        f"{trainer.diagnose(state, batch)}. {kept}. Most often the learning rate is too high for the batch "
+        "(optim.base_lr, or a longer optim.warmup_epochs); optim.clip_norm and compute_dtype=float32 help, too."
+    )
+
+
 def train_clips(
-    source: VideoSource, clips: Clips, recipe: Recipe | DownstreamRecipe, first_step: int, total_steps: int
+    source: VideoSource, clips: Clips, recipe: Recipe | DownstreamRecipe, mesh: Mesh, first_step: int, total_steps: int
 ):
-    """The batches of the steps after `first_step`."""
+    """This process's share of the batches of the steps after `first_step`."""
     return train_batches(
         source,
         clips,
@@ -124,8 +147,7 @@ def train_clips(
         stop_step=total_steps,
         batch_size=recipe.data.batch_size,
         workers=recipe.data.workers,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        rows=own_rows(mesh, recipe.data.batch_size),
     )
 
 
@@ -133,7 +155,7 @@ def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict
     """What the task needs of every batch, split over the devices; closing it ends the workers."""
     sharding = batch_sharding(trainer.mesh)
     try:
-        for batch in batches:
+        for batch in _from_living_workers(batches):
             broken.add(batch["broken"])
             trainer.task.check_batch(batch)
             yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}
@@ -141,17 +163,29 @@ def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict
         batches.close()
 
 
-def read_window(state: TrainState) -> tuple[dict[str, float], TrainState]:
-    """The means since the last line, and the state with an empty window."""
+def _from_living_workers(batches: Iterator[dict]) -> Iterator[dict]:
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "Worker process was terminated" not in str(error):
+            raise
+        raise ValueError(
+            f"a process that decodes videos ended, killed or out of memory ({error}). With fewer data.workers, or "
+            "none (0), the same command goes on from the last checkpoint."
+        ) from error
+
+
+def read_window(state: TrainState, task: Pretraining | Finetuning) -> tuple[dict[str, float], int, TrainState]:
+    """The means since the last line, the number of steps, and the state with an empty window."""
     sums = {name: float(value) for name, value in jax.device_get(state.window).items()}
-    steps = sums.pop("steps")
-    row = {name: value / steps for name, value in sums.items()}
-    return row | {"steps": steps}, state.with_empty_window()
+    steps, skipped = sums.pop("steps"), sums.pop(SKIPPED)
+    row = task.summarise({name: value / steps if steps else math.nan for name, value in sums.items()})
+    return row | {SKIPPED: int(skipped)}, int(steps + skipped), state.with_empty_window()
 
 
 def save_pictures(workdir: Path, step: int, pictures: Pictures, log: MetricsLog) -> None:
     """Writes each picture into the folder and the log."""
-    for name, picture in pictures.items():
+    for name, picture in pictures.items() if is_first() else ():
         file = picture_file(workdir, name, step)
         file.parent.mkdir(exist_ok=True)
         Image.fromarray(picture).save(file)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Int64
 
 P = PartitionSpec
 
@@ -77,6 +79,15 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
 def batch_shards(mesh: Mesh) -> int:
     """The number of parts that a batch is split into."""
     return mesh.shape["data"] * mesh.shape["fsdp"]
+
+
+def own_rows(mesh: Mesh, batch_size: int) -> Int64[np.ndarray, " b"]:
+    """The rows of a batch that lie on devices of this process, which is to load them.
+
+    Processes that share clips, split along `tensor`, have the same rows.
+    """
+    places = batch_sharding(mesh).addressable_devices_indices_map((batch_size,))
+    return np.unique(np.concatenate([np.arange(batch_size)[place] for place in places.values()]))
 
 
 def check_batch(mesh: Mesh, batch_size: int, accumulation: int) -> None:

@@ -1,6 +1,8 @@
 """What a run writes down: `metrics.jsonl`, TensorBoard events; and its speed."""
 
 import json
+import math
+import os
 import time
 from pathlib import Path
 
@@ -8,14 +10,20 @@ import numpy as np
 from jaxtyping import UInt8
 from tensorboardX import SummaryWriter
 
+from videomae_jax.training.processes import is_first
+
 
 class MetricsLog:
     """Writes one JSON object a line to `metrics.jsonl`, flushed, and the same numbers to TensorBoard.
 
-    A continued run is cut back to the step it restored: what came after it is written again.
+    A continued run is cut back to the step it restored: what came after it is written again. Of several processes the
+    first writes. What is not finite is null.
     """
 
     def __init__(self, workdir: Path, restored_step: int):
+        if not is_first():
+            self._file, self._events = open(os.devnull, "a"), SummaryWriter(write_to_disk=False)
+            return
         path = workdir / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
         kept = workdir / "metrics.jsonl.new"
@@ -26,7 +34,8 @@ class MetricsLog:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of numbers."""
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
@@ -41,10 +50,15 @@ class MetricsLog:
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
-    """The lines of a run's `metrics.jsonl`; a last one that a killed run left unfinished is dropped."""
+    """The lines of a run's `metrics.jsonl`, up to one that a killed run or machine left unfinished."""
     path = workdir / "metrics.jsonl"
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
+    rows = []
+    for line in path.read_text(errors="replace").split("\n")[:-1] if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
 
 
 class Clock:

@@ -295,7 +295,7 @@ def tell_time(
     """Prints how long the whole recipe takes, where the devices' peak rate is known."""
     if videos is None and recipe.total_steps is None:
         try:
-            videos = len(open_video_set("path", recipe.data.path))
+            videos = len(open_video_set("path", recipe.data.path, recipe.data.max_broken_share))
         except ValueError as error:
             raise ValueError(f"--videos=N says how many there are, where data.path is not here: {error}") from None
     steps = WarmupCosine.of_recipe(recipe, videos or 0).total_steps

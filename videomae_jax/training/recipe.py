@@ -82,9 +82,12 @@ class Recipe:
     total_steps: int | None  # wins over total_epochs when set
     log_steps: int
     checkpoint_steps: int
+    keep_checkpoints: int  # the last ones
+    max_skipped_steps: int  # in a row, for a loss or gradient that is not finite, before the run stops
     init_from: str | None  # a run's folder or a model's, to go on from its weights
     compute_dtype: str  # "float32", "bfloat16", or "auto": bfloat16 on GPU and TPU
     remat: str  # what the backward pass finds in memory, one of config.Remat: less takes longer
+    deterministic: bool  # GPUs come to the same bits every time; slower
     model: dict[str, Any]  # `size` and fields of VideoMAEConfig
     mask: Mask
     data: Data
@@ -160,9 +163,12 @@ def run(size: str) -> ConfigDict:
     config.total_steps = config_dict.placeholder(int)
     config.log_steps = 50
     config.checkpoint_steps = 1000
+    config.keep_checkpoints = 2
+    config.max_skipped_steps = 10
     config.init_from = config_dict.placeholder(str)
     config.compute_dtype = "auto"
     config.remat = "dots"
+    config.deterministic = False
 
     config.model = ConfigDict()
     config.model.size = size

@@ -18,6 +18,8 @@ from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
 from videomae_jax.training.tasks import Batch, Pretraining
 
+SKIPPED = "skipped_steps"  # in the window: those whose loss or gradient was not finite; the others are "steps"
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +120,7 @@ class Trainer:
             opt_state=self.optimizer.init(trained),
             # A copy: both are donated to the first step.
             ema=None if self.ema_decay is None else jax.tree.map(jnp.copy, trained),
-            window={name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps")},
+            window={name: jnp.zeros(()) for name in (*self.task.logged, "grad_norm", "steps", SKIPPED)},
         )
 
     def trained(self, params: PyTree) -> PyTree:
@@ -139,16 +141,26 @@ class Trainer:
         return jax.tree_util.tree_map_with_path(only, updates)
 
     def compile_step(
-        self, batch_size: int, views: int
+        self, batch_size: int, views: int, deterministic: bool = False
     ) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
-        """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused."""
+        """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused.
+
+        Where the loss or the gradient is not finite, the loss is NaN and nothing but the step's number changes.
+
+        Args:
+          batch_size, views: of each batch.
+          deterministic: on GPUs, take only kernels that come to the same bits every time, and the same ones in every
+            run; slower. CPUs and TPUs do anyway.
+        """
         step = jax.jit(
             self._step,
             donate_argnums=0,
             in_shardings=(self._state_shardings, batch_sharding(self.mesh)),
             out_shardings=(self._state_shardings, None),
         )
-        return step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views)).compile()
+        lowered = step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views))
+        of_gpus = deterministic and self.mesh.devices.flat[0].platform != "tpu"  # whose compiler does not know it
+        return lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
 
     def loss(self, trained: PyTree, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The task's loss on a prepared batch, of the trained parameters with all others from `params`."""
@@ -167,15 +179,47 @@ class Trainer:
             updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
             # Once more: weight decay moves what has no gradient.
             trained = optax.apply_updates(trained, self._of_trained_layers(updates))
-        metrics = {**metrics, "grad_norm": optax.tree.norm(grads), "steps": jnp.ones(())}
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+
+        def kept(new: PyTree, old: PyTree) -> PyTree:
+            return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
+
+        ema = state.ema
+        if self.ema_decay is not None:
+            ema = kept(optax.incremental_update(trained, ema, 1 - self.ema_decay), ema)
+        metrics = {**metrics, "grad_norm": grad_norm, "steps": 1.0, SKIPPED: 0.0}
+        loss = jnp.where(finite, metrics["loss"], jnp.nan)
         state = TrainState(
             step=state.step + 1,
-            params=combined(trained, state.params),
-            opt_state=opt_state,
-            ema=None if self.ema_decay is None else optax.incremental_update(trained, state.ema, 1 - self.ema_decay),
-            window=jax.tree.map(jnp.add, state.window, metrics),
+            params=kept(combined(trained, state.params), state.params),
+            opt_state=kept(opt_state, state.opt_state),
+            ema=ema,
+            window={
+                name: state.window[name] + jnp.where(finite, value, float(name == SKIPPED))
+                for name, value in metrics.items()
+            },
         )
-        return state, metrics["loss"]
+        return state, loss
+
+    def diagnose(self, state: TrainState, batch: Batch) -> str:
+        """What is not finite where a step was skipped, in words."""
+
+        def loss_and_norms(state, batch):
+            batch = self.task.prepare(batch)
+            grads, metrics = jax.grad(self.loss, has_aux=True)(self.trained(state.params), state.params, batch)
+            return metrics["loss"], jax.tree.map(jnp.linalg.norm, grads)
+
+        loss, norms = jax.device_get(jax.jit(loss_and_norms)(state, batch))
+        norms = {path_name(path): norm for path, norm in jax.tree_util.tree_leaves_with_path(norms)}
+        finite = {name: norm for name, norm in norms.items() if np.isfinite(norm)}
+        said = [f"the loss is {loss}"]
+        if bad := sorted(norms.keys() - finite):
+            said.append(f"the gradient is not finite in {len(bad)} of {len(norms)} parameters, such as {bad[0]}")
+        if finite:
+            largest = max(finite, key=finite.get)
+            said.append(f"the largest finite norm is {finite[largest]:.3g}, of {largest}")
+        return "; ".join(said)
 
 
 def combined(some: PyTree, all_params: PyTree) -> PyTree:

@@ -12,20 +12,26 @@ SHOWN = 5  # names of classes in a message
 
 
 def open_video_set(
-    key: str, path: str, class_names: tuple[str, ...] | None = None, problem_type: str = SINGLE_LABEL, hint: str = ""
+    key: str,
+    path: str,
+    max_broken_share: float,
+    class_names: tuple[str, ...] | None = None,
+    problem_type: str = SINGLE_LABEL,
+    hint: str = "",
 ) -> VideoSource:
     """Opens the set that a key of the recipe names.
 
     Args:
       key: of the recipe's section `data`.
       path, class_names, problem_type: those of `open_source`.
+      max_broken_share: of the videos that need not be there, `data.max_broken_share`.
       hint: what else to say in an error.
 
     Raises:
       ValueError: it is not there or cannot be understood; it names the key.
     """
     try:
-        return open_source(path, class_names, problem_type)
+        return open_source(path, class_names, problem_type, max_broken_share)
     except (ValueError, OSError) as error:
         hint = f" {hint}" if hint else ""
         raise ValueError(
@@ -42,14 +48,16 @@ def open_downstream_sets(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
       ValueError: a set that cannot be opened, without labels, or with one class alone; mirrored clips where classes say
         a direction.
     """
-    training = open_video_set("path", recipe.data.path, None, recipe.problem_type)
+    training = open_video_set("path", recipe.data.path, recipe.data.max_broken_share, None, recipe.problem_type)
     # First: other sets are read with its classes, and would get the blame where it has none.
     if recipe.problem_type != REGRESSION:
         _check_classes(training)
     sets = {"train": training}
     for name, key in (("val", "val_path"), ("test", "test_path")):
         if path := getattr(recipe.data, key):
-            sets[name] = open_video_set(key, path, training.class_names, recipe.problem_type)
+            sets[name] = open_video_set(
+                key, path, recipe.data.max_broken_share, training.class_names, recipe.problem_type
+            )
             check_labels(key, sets[name])
     if "val" in sets:
         sets.setdefault("test", sets["val"])
@@ -70,7 +78,7 @@ def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSour
     key = "test_path" if recipe.data.test_path else "val_path"
     path, names = getattr(recipe.data, key), tuple(config.id2label.values())
     if is_unnamed(config.id2label) and recipe.problem_type == SINGLE_LABEL:
-        own = open_video_set(key, path).class_names
+        own = open_video_set(key, path, recipe.data.max_broken_share).class_names
         if not all(map(is_integer, own)):
             if len(own) != len(names):
                 raise ValueError(
@@ -79,7 +87,7 @@ def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSour
                 )
             say("note", "the model's classes have no names: taken to be the data's, in the order of their names")
             names = own
-    source = open_video_set(key, path, names, recipe.problem_type)
+    source = open_video_set(key, path, recipe.data.max_broken_share, names, recipe.problem_type)
     check_labels(key, source)
     return source
 

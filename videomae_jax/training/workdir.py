@@ -7,14 +7,15 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import jax
-import numpy as np
 from flax import nnx
+from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.sources import VideoSource
+from videomae_jax.training.lock import lock
+from videomae_jax.training.processes import as_the_first, is_first, wait_for_all
 from videomae_jax.training.state import Trainer
 
 RESULTS_FILE = "results.json"  # of eval.py
@@ -25,12 +26,15 @@ CONFIG = "config"  # in recipe.json: the classifier's
 MAY_CHANGE = (
     "log_steps",
     "checkpoint_steps",
+    "keep_checkpoints",
+    "max_skipped_steps",
     "eval",
     "test",
     "knn",
     CONFIG,  # follows from the others
     "mesh",
     "remat",
+    "deterministic",
     "data.val_path",
     "data.test_path",
     "data.workers",
@@ -54,15 +58,18 @@ def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
         and the learning rates would change on the way.
 
     Raises:
-      ValueError: the folder cannot be written, or holds a run of another recipe or other videos; it names what differs.
+      ValueError: the folder cannot be written, another process runs in it, or it holds a run of another recipe or
+        other videos; it names what differs.
     """
     path = workdir / "recipe.json"
     recipe = recipe | {"training_videos": f"{len(source)} videos, {source.digest()}"}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
+        if is_first():
+            lock(workdir)
         if path.exists() and is_started(workdir):
             _check_same(path, recipe)
-        if jax.process_index() == 0:
+        if is_first():
             write_whole(path, json.dumps(recipe, indent=2) + "\n")
             write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in source.class_names))
     except OSError as error:
@@ -127,6 +134,7 @@ def best_model_folder(workdir: Path) -> Path:
 
 def is_best(workdir: Path, step: int, score: float, measured: str) -> bool:
     """Whether a validation score is better than that of the model that is kept; the first of equals is the best.
+    The same on every process.
 
     What was kept by another measure, or in a future that an interrupted run lost, does not count.
 
@@ -138,9 +146,9 @@ def is_best(workdir: Path, step: int, score: float, measured: str) -> bool:
     """
     file = best_model_folder(workdir) / BEST_FILE
     if not file.exists():
-        return True
+        return as_the_first(True)
     best = json.loads(file.read_text())
-    return best["measured"] != measured or best["step"] >= step or score > best["score"]
+    return as_the_first(best["measured"] != measured or best["step"] >= step or score > best["score"])
 
 
 def keep_best(
@@ -154,7 +162,7 @@ def keep_best(
 def write_model(
     folder: Path, trainer: Trainer, params: PyTree, stride: int | None, others: Mapping[str, str] = MappingProxyType({})
 ) -> None:
-    """Leaves a trained model for `from_pretrained` and `init_from`: complete or not at all.
+    """Leaves a trained model for `from_pretrained` and `init_from`: complete or not at all. Every process calls it.
 
     With it goes how its clips were made, for whoever shows it other videos.
 
@@ -165,12 +173,20 @@ def write_model(
       stride: distance of a clip's frames in the video; None where clips are spread over the whole video.
       others: other files to lie beside it, by name.
     """
+    whole = multihost_utils.process_allgather(params, tiled=True)
+    if is_first():
+        _write_model(folder, nnx.merge(trainer.graphdef, whole), trainer.task.config, stride, others)
+    wait_for_all(f"{folder.name} written")
+
+
+def _write_model(
+    folder: Path, model: nnx.Module, config: VideoMAEConfig, stride: int | None, others: Mapping[str, str]
+) -> None:
     new, old = (folder.with_name(f"{folder.name}.{state}") for state in ("new", "old"))
     for rest in (new, old):
         shutil.rmtree(rest, ignore_errors=True)
-    model = nnx.merge(trainer.graphdef, jax.tree.map(np.asarray, jax.device_get(params)))
     model.save_pretrained(new)
-    processor = VideoMAEImageProcessor.for_model(trainer.task.config, resize_backend="opencv", frame_stride=stride)
+    processor = VideoMAEImageProcessor.for_model(config, resize_backend="opencv", frame_stride=stride)
     processor.save_pretrained(new)
     for name, text in others.items():
         (new / name).write_text(text)
