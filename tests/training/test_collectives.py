@@ -1,3 +1,6 @@
+import math
+from collections import Counter
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,3 +88,39 @@ ENTRY %main (p: bf16[4,8]) -> bf16[32,8] {
 }
 """
     assert collectives(program) == [Collective("all-gather", 512, 1)]
+
+
+def on_each_device(tree):
+    """Bytes of a tree of shapes with shardings."""
+    leaves = [leaf for leaf in jax.tree.leaves(tree)]
+    return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
+
+
+@pytest.mark.parametrize("axes", [dict(data=8), dict(data=1, fsdp=8), dict(data=4, fsdp=2)], ids=str)
+def test_a_step_sums_gradients_gathers_what_is_split_and_moves_nothing_else(make_trainer, axes):
+    trainer = make_trainer(**axes)
+    with jax.set_mesh(trainer.mesh):
+        compiled = trainer.compile_step(16, views=1)
+    moved = Counter()
+    for collective in collectives(compiled.as_text()):
+        moved[collective.kind] += collective.size * collective.times
+    params = jax.tree.leaves(trainer.abstract_state.params)
+    whole = sum(leaf.size * 4 for leaf in params)
+    split = sum(leaf.size * 4 for leaf in params if "fsdp" in leaf.sharding.spec)
+    assert set(moved) <= {"all-reduce", "reduce-scatter", "all-gather"}
+    scalars = 1024
+    # Gradients, once over all devices or, split, once over each axis.
+    assert whole <= moved["all-reduce"] + moved["reduce-scatter"] <= whole + split * (axes["data"] in (2, 4)) + scalars
+    # What is split, forwards and again backwards.
+    gathered = split if trainer.mesh.shape["fsdp"] > 1 else 0
+    assert gathered <= moved["all-gather"] <= 2 * gathered
+    batch = trainer.task.batch_shapes(16, 1)
+    clips = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(batch)) // 8
+    assert compiled.memory_analysis().argument_size_in_bytes == on_each_device(trainer.abstract_state) + clips
+
+
+def test_splitting_the_state_takes_it_from_every_device(make_trainer):
+    whole, split = (
+        on_each_device(make_trainer(**axes).abstract_state) for axes in (dict(data=8), dict(data=1, fsdp=8))
+    )
+    assert split < whole / 6  # all but biases and norms

@@ -150,8 +150,8 @@ def ids_from_mask(mask: Bool[Array, "B N"], num_masked: int) -> MaskIds:
 
 def mask_from_ids(masked_ids: Int[Array, "B M"], num_patches: int) -> Bool[Array, "B N"]:
     """The bool mask that is True at `masked_ids`."""
-    rows = jnp.arange(masked_ids.shape[0])[:, None]
-    return jnp.zeros((masked_ids.shape[0], num_patches), bool).at[rows, masked_ids].set(True)
+    # Clip by clip, so that the compiler sees that none needs another's, on another device.
+    return jax.vmap(lambda ids: jnp.zeros(num_patches, bool).at[ids].set(True))(masked_ids)
 
 
 def resolve_mask(
