@@ -279,6 +279,7 @@ def describe(
 
 def report(recipe: DownstreamRecipe, workdir: Path, broken: BrokenVideos) -> None:
     """Says where what came out is."""
+    broken.share()
     lines = [("run", workdir)]
     if recipe.trains:
         lines.append(("model", model_folder(workdir)))

@@ -191,6 +191,7 @@ def differences(config: VideoMAEConfig, masking: Masking) -> Iterator[str]:
 
 def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos) -> None:
     """Says what came out and where it is."""
+    broken.share()
     row = read_metrics(workdir)[-1]
     lines = [("run", workdir), ("model", model_folder(workdir))]
     for name, source in sources.items():
