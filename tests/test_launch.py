@@ -52,6 +52,7 @@ def launch(cluster, script, *words, **variables):
     )
 
 
+@pytest.mark.full
 def test_slurms_script_trains_on_two_nodes(cluster, builtin_clips, videos, tmp_path):
     words = command("quickstart.py", tmp_path / "run", data__path=videos, data__val_path="", total_steps=2)
     done = launch(cluster, "slurm.sh", *words[2:], PYTHON=sys.executable, JAX_NUM_CPU_DEVICES="2", **STEP)

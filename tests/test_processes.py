@@ -98,10 +98,11 @@ def assert_same_run(left, right, atol):
 @pytest.mark.parametrize(
     ("launcher", "axes"),
     [
-        (by_flags, {}),
+        pytest.param(by_flags, {}, marks=pytest.mark.full),
         (by_slurm, dict(mesh__fsdp=8)),
-        (by_mpi, dict(mesh__data=1, mesh__fsdp=4, mesh__tensor=2)),
-        (by_flags, dict(mesh__data=1, mesh__fsdp=1, mesh__tensor=8)),  # both have all the clips
+        pytest.param(by_mpi, dict(mesh__data=1, mesh__fsdp=4, mesh__tensor=2), marks=pytest.mark.full),
+        # Both have all the clips.
+        pytest.param(by_flags, dict(mesh__data=1, mesh__fsdp=1, mesh__tensor=8), marks=pytest.mark.full),
     ],
 )
 def test_two_processes_train_as_one(videos, tmp_path, launcher, axes):
@@ -128,6 +129,7 @@ def test_one_of_two_that_is_told_to_end_saves_for_both_and_fewer_devices_go_on(v
     assert [row["step"] for row in losses(tmp_path)] == list(range(1, 41))
 
 
+@pytest.mark.full
 def test_broken_videos_of_both_are_listed_once_and_counted(videos, tmp_path):
     for file in sorted(videos.glob("*/*.mp4")):
         copy = tmp_path / "videos" / file.parent.name / file.name
@@ -143,6 +145,7 @@ def test_broken_videos_of_both_are_listed_once_and_counted(videos, tmp_path):
     assert losses(tmp_path / "run")[-1]["broken_videos"] == len(broken)
 
 
+@pytest.mark.full
 def test_two_processes_finetune_and_test_as_one(videos, tmp_path):
     words = [sys.executable, "eval.py", "--config", "configs/quickstart_finetune.py"]
     keys = {"init_from": "scratch", "data.path": videos, "data.val_path": videos, "data.batch_size": 8}
