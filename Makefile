@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo demo-eval test test-full lint
+.PHONY: demo demo-eval test test-full torture lint
 
 # Pre-trains on built-in videos and shows what came out: minutes on two CPU cores.
 demo: .venv/installed
@@ -24,6 +24,10 @@ test: .venv/installed-test lint
 # And what is slow, such as compiling for TPUs.
 test-full: .venv/installed-test .venv/libtpu lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# Kills a run 20 times, at random moments, and compares what becomes of it with an undisturbed one.
+torture: .venv/installed-test
+	$(BIN)/python -m pytest tests/test_torture.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
