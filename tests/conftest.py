@@ -12,16 +12,14 @@ import pytest
 from videomae_jax.data import builtin
 from videomae_jax.data.video import write_video
 
-# Many tests compile the same small programs, here and in processes of their own.
-compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": compilation_cache.name,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-}
+# Many tests compile the same small programs, here, in pytest's other workers and in processes of their own.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compilation_cache.name
+os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
-jax.config.update("jax_compilation_cache_dir", compilation_cache.name)
+jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 

@@ -378,6 +378,7 @@ def words(config, clips, workdir, **keys):
     ]
 
 
+@pytest.mark.full
 def test_a_killed_run_goes_on_to_the_same_numbers(clips, encoder, tmp_path):
     keys = dict(init_from=encoder, total_steps=4, checkpoint_steps=1, eval__steps=2)
     keys |= dict(optim__ema_decay=0.9, optim__accumulation=2, optim__warmup_epochs=10.0)

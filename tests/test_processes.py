@@ -115,6 +115,7 @@ def test_two_processes_train_as_one(videos, tmp_path, launcher, axes):
     np.testing.assert_allclose(*(np.asarray(picture, int) for picture in pictures), atol=2)  # rounding, enlarged
 
 
+@pytest.mark.full
 def test_one_of_two_that_is_told_to_end_saves_for_both_and_fewer_devices_go_on(videos, tmp_path):
     run = dict(data__path=videos, data__val_path="", **RUN | dict(total_steps=40, checkpoint_steps=1000))
     processes = together(command("quickstart.py", tmp_path, **run))

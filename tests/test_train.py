@@ -56,6 +56,7 @@ def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
     assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
 
 
+@pytest.mark.full
 def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path):
     run = dict(data__path=videos, data__val_path=videos, total_steps=6, checkpoint_steps=2, log_steps=1, eval__steps=3)
     train("quickstart.py", tmp_path / "whole", **run)
@@ -68,6 +69,7 @@ def test_a_run_killed_at_any_point_goes_on_to_the_same_numbers(videos, tmp_path)
     assert weights[0] == weights[1]
 
 
+@pytest.mark.full
 def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
     run = dict(data__path=videos, data__val_path="", total_steps=6, log_steps=3, checkpoint_steps=2)
     train("quickstart.py", tmp_path / "whole", **run)
@@ -79,7 +81,13 @@ def test_means_between_two_lines_survive_an_interruption(videos, tmp_path):
 def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(videos, tmp_path):
     run = dict(data__path=videos, data__val_path="", total_steps=1000, checkpoint_steps=3)
     process = subprocess.Popen(
-        command("quickstart.py", tmp_path, **run), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command("quickstart.py", tmp_path, **run),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Shells start what runs in the background, such as these tests, deaf to Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     seen = next(line for line in process.stdout if line.startswith("step    4/1000"))
     process.send_signal(signal.SIGINT)

@@ -43,7 +43,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_mesh(make_trainer, batch, tmp_pat
     [
         pytest.param(dict(devices=4), marks=pytest.mark.full),
         pytest.param(dict(devices=4, fsdp=2), marks=pytest.mark.full),
-        dict(devices=2, tensor=2),
+        pytest.param(dict(devices=2, tensor=2), marks=pytest.mark.full),
         dict(devices=1),
     ],
 )
