@@ -62,6 +62,14 @@ def read_rows(file: Path) -> dict[str, dict[str, str]]:
         return {Path(row["path"]).name: row for row in csv.DictReader(lines)}
 
 
+def test_files_of_a_list_that_are_not_there_are_broken(tmp_path, folder, capsys):
+    (tmp_path / "list.csv").write_text("path,label\nvideos/a/1.mp4,a\nvideos/gone.mp4,a\nvideos/gone too.mp4,b\n")
+    with pytest.warns(UserWarning, match="2 of 3"):
+        assert main([str(tmp_path / "list.csv"), "--workers", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "broken: 2\n" in out and "gone.mp4: " in out and "gone too.mp4: " in out
+
+
 def test_the_command_tells_what_there_is(tmp_path, folder, capsys):
     assert main([str(folder), "--workers", "2", "--out", str(tmp_path / "out.csv")]) == 1
     out = capsys.readouterr().out
