@@ -31,6 +31,11 @@ def test_importing_starts_no_device():
     assert python(code).strip() == "False"
 
 
+def test_importing_loads_no_other_framework():
+    code = "import sys, train, eval; print({'torch', 'tensorflow', 'transformers'} & sys.modules.keys())"
+    assert python(code).strip() == "set()"
+
+
 WITHOUT_CODECS = """
 import sys
 

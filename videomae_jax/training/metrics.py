@@ -3,14 +3,24 @@
 import json
 import math
 import os
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from tensorboardX import SummaryWriter
 
 from videomae_jax.training.processes import is_first
+
+# tensorboardX would import torch where that is installed, for tensors that nobody here gives it: seconds, and torch's
+# CUDA libraries in one process with JAX's.
+if hide_torch := "torch" not in sys.modules:
+    sys.modules["torch"] = None
+try:
+    from tensorboardX import SummaryWriter
+finally:
+    if hide_torch:
+        del sys.modules["torch"]
 
 
 class MetricsLog:
