@@ -80,7 +80,7 @@ def finetune(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) 
     optimizer = finetuning_optimizer(schedule, recipe.optim)
     trainer = Trainer(task, optimizer, mesh, recipe.optim.accumulation, recipe.optim.ema_decay)
     task.check_frozen(trainer.abstract_state.params)
-    claim(workdir, values | {CONFIG: config.to_dict()}, sources["train"])
+    claim(workdir, values | {CONFIG: config.to_dict()}, sources["train"].class_names, sources["train"])
 
     describe(recipe, trainer, sources, schedule)
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
@@ -137,7 +137,7 @@ def test(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     config = classifier_config(recipe, checkpoint, problem_type=recipe.problem_type)
     source = open_test_set(recipe, config)
     settings = settings_of(recipe, source, checkpoint.file)
-    claim(workdir, values, source)
+    claim(workdir, values, source.class_names, training=None)
     broken = BrokenVideos(workdir, (), recipe.data.max_broken_share)
     if not is_tested(workdir, settings):
         say("model", f"{recipe.init_from}, {config.num_labels} classes")
@@ -160,7 +160,7 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
             f"config.knn.neighbours={recipe.knn.neighbours} are more than the {len(sources['train'])} videos to vote."
         )
     settings = settings_of(recipe, sources["test"], None if checkpoint is None else checkpoint.file)
-    claim(workdir, values, sources["train"])
+    claim(workdir, values, sources["train"].class_names, sources["train"])
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
     if not is_tested(workdir, settings):
         features = measuring(recipe, model, mesh, broken.add, pooled_features)

@@ -60,7 +60,7 @@ def pretrain(recipe: Recipe, values: dict, task: Pretraining, mesh: Mesh, workdi
     trainer = Trainer(task, adamw(schedule, recipe.optim), mesh, recipe.optim.accumulation)
     if recipe.init_from is not None and not is_started(workdir):
         task.find(recipe.init_from)
-    claim(workdir, values, sources["train"])
+    claim(workdir, values, sources["train"].class_names, sources["train"])
 
     describe(recipe, trainer, sources, schedule)
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)

@@ -20,7 +20,9 @@ LONG = dict(data__val_path="", total_steps=1000, checkpoint_steps=1000)
 
 
 def start(words):
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def wait_for_step(process, number):
@@ -34,9 +36,9 @@ def wait_for_step(process, number):
 def test_a_run_that_is_told_to_end_saves_itself_and_goes_on(videos, tmp_path):
     run = dict(data__path=videos, data__val_path="", total_steps=6, checkpoint_steps=1000)
     train("quickstart.py", tmp_path / "whole", **run)
-    with start(command("quickstart.py", tmp_path / "ended", **run)) as process:
+    with start(command("quickstart.py", tmp_path / "ended", data__workers=1, **run)) as process:
         wait_for_step(process, 2)
-        process.send_signal(signal.SIGTERM)
+        os.killpg(process.pid, signal.SIGTERM)  # as service managers do, which know no workers
         _, errors = process.communicate()
     assert process.returncode == 75, errors
     saved = int(

@@ -9,7 +9,6 @@ from train_command import ROOT, command, losses
 
 # Starts two tasks as two nodes would, and ends as the worse of them.
 SRUN = """#!/bin/bash
-[ "$1" = --kill-on-bad-exit=1 ] && shift
 for task in 0 1; do
     SLURM_PROCID=$task SLURM_LOCALID=0 "$@" & tasks="$tasks $!"
 done

@@ -12,7 +12,7 @@
 #SBATCH --requeue
 #SBATCH --open-mode=append
 
-srun --kill-on-bad-exit=1 "${PYTHON:-.venv/bin/python}" train.py "$@"
+srun "${PYTHON:-.venv/bin/python}" train.py "$@"
 status=$?
 if [ $status -eq 75 ]; then
     scontrol requeue "$SLURM_JOB_ID"

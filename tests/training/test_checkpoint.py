@@ -164,7 +164,11 @@ def test_the_newest_intact_one_takes_the_place_of_damaged_ones(three_steps, tmp_
     step, restored = Checkpoints(tmp_path, keep=3).restore(trainer.abstract_state)
     assert step == 2
     assert_same(restored, states[2])
-    assert (tmp_path / "damaged-3").is_dir()
+    # And may be damaged again.
+    damage(tmp_path / "2")
+    step, restored = Checkpoints(tmp_path, keep=3).restore(trainer.abstract_state)
+    assert step == 1
+    assert {path.name for path in tmp_path.glob("damaged-*")} == {"damaged-2", "damaged-2-2", "damaged-3"}
 
 
 def test_other_numbers_than_were_written_are_seen(three_steps, tmp_path, monkeypatch, capsys):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from videomae_jax.training import devices
-from videomae_jax.training.devices import Accelerator, peak_flops
+from videomae_jax.training.devices import Accelerator, accelerator, peak_flops
 
 
 class Device:
@@ -30,21 +30,32 @@ def mesh_of(kind, count=4):
         ("NVIDIA L4", 121e12),
         ("NVIDIA L40S", 362e12),
         ("TPU v5 lite", 197e12),
+        ("NVIDIA A100-SXM4-80GB", 312e12),
+        ("NVIDIA GeForce RTX 4090", 165e12),
         ("TPU v5p", 459e12),
+        ("TPU v5e", 197e12),
     ],
 )
 def test_the_peak_of_a_mesh_is_that_of_its_devices(kind, each):
     assert peak_flops(mesh_of(kind), jnp.dtype("bfloat16")) == 4 * each
 
 
-@pytest.mark.parametrize(("kind", "dtype"), [("cpu", "bfloat16"), ("NVIDIA H200", "float32")])
+@pytest.mark.parametrize(
+    ("kind", "dtype"),
+    [
+        ("cpu", "bfloat16"),
+        ("NVIDIA H200", "float32"),
+        ("NVIDIA L40", "bfloat16"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", "bfloat16"),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", "bfloat16"),
+    ],
+)
 def test_a_peak_that_is_not_known_is_none(kind, dtype):
     assert peak_flops(mesh_of(kind), jnp.dtype(dtype)) is None
 
 
-def test_no_kind_hides_behind_a_shorter_name():
-    names = [each.kind for each in devices.ACCELERATORS]
-    assert not [(short, long) for i, short in enumerate(names) for long in names[i + 1 :] if long.startswith(short)]
+def test_every_kind_is_found_by_its_name():
+    assert [accelerator(each.kind) for each in devices.ACCELERATORS] == list(devices.ACCELERATORS)
 
 
 def test_peak_clips_are_those_of_nothing_but_products(make_trainer, monkeypatch):

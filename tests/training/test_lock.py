@@ -1,3 +1,5 @@
+import errno
+import fcntl
 import subprocess
 import sys
 
@@ -36,6 +38,15 @@ def test_a_killed_process_leaves_no_lock(holder, tmp_path):
     holder.kill()
     holder.wait()
     lock(tmp_path)
+
+
+def test_a_file_system_without_locks_is_used_with_a_warning(tmp_path, monkeypatch, capsys):
+    def flock(descriptor, operation):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    lock(tmp_path)
+    assert "cannot be locked here (Function not implemented): start no second run in" in capsys.readouterr().out
 
 
 def test_the_same_process_may_go_on_in_its_folder(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import struct
+import time
 
 import pytest
 
@@ -69,7 +70,9 @@ def test_progress_line_says_where_the_run_is():
 
 def test_mfu_is_the_share_of_the_clips_that_products_alone_would_allow():
     clock = Clock()
-    assert "mfu" not in clock.rates(steps=3, clips=8, peak_clips=None)
-    rates = clock.rates(steps=3, clips=8, peak_clips=1e6)
+    for _ in range(3):
+        clock.got_batch(asked=time.perf_counter())
+    assert "mfu" not in clock.rates(clips=8, peak_clips=None)
+    rates = clock.rates(clips=8, peak_clips=1e6)
     assert rates["mfu"] == rates["clips_per_second"] / 1e6
     assert rates["step_ms"] * rates["clips_per_second"] == pytest.approx(8000)

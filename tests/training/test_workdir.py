@@ -24,7 +24,7 @@ SOURCE = VideoSource("videos", ("v/1.mp4", "v/2.mp4", "v/3.mp4"), np.array([0, 1
 @pytest.fixture
 def started(tmp_path):
     """A folder of a run with a checkpoint."""
-    claim(tmp_path, RECIPE, SOURCE)
+    claim(tmp_path, RECIPE, SOURCE.class_names, SOURCE)
     (tmp_path / "checkpoints" / "100").mkdir(parents=True)
     return tmp_path
 
@@ -38,20 +38,20 @@ def recipe_of(workdir):
 
 
 def test_a_new_folder_gets_the_recipe_and_the_classes_in_their_order(tmp_path):
-    claim(tmp_path / "runs" / "a", RECIPE, SOURCE)
+    claim(tmp_path / "runs" / "a", RECIPE, SOURCE.class_names, SOURCE)
     assert recipe_of(tmp_path / "runs" / "a")["model"]["image_size"] == [32, 32]
     assert (tmp_path / "runs" / "a" / "classes.txt").read_text() == "b\na\n"
 
 
 def test_the_same_run_may_go_on_watched_and_spread_otherwise(started):
-    claim(started, RECIPE | changed(log_steps=1, data={"workers": 0}), SOURCE)
+    claim(started, RECIPE | changed(log_steps=1, data={"workers": 0}), SOURCE.class_names, SOURCE)
     assert recipe_of(started)["log_steps"] == 1
 
 
 def test_a_run_without_a_checkpoint_may_begin_anew_with_another_recipe(tmp_path):
-    claim(tmp_path, RECIPE, SOURCE)
+    claim(tmp_path, RECIPE, SOURCE.class_names, SOURCE)
     (tmp_path / "checkpoints" / "100.orbax-checkpoint-tmp").mkdir(parents=True)
-    claim(tmp_path, RECIPE | changed(seed=1), SOURCE)
+    claim(tmp_path, RECIPE | changed(seed=1), SOURCE.class_names, SOURCE)
     assert recipe_of(tmp_path)["seed"] == 1
 
 
@@ -66,29 +66,29 @@ def test_a_run_without_a_checkpoint_may_begin_anew_with_another_recipe(tmp_path)
 def test_another_run_is_refused_by_name_and_nothing_is_lost(started, change, named):
     before = (started / "recipe.json").read_text()
     with pytest.raises(ValueError, match=f"belongs to another run: {named}.*--workdir"):
-        claim(started, RECIPE | changed(**change), SOURCE)
+        claim(started, RECIPE | changed(**change), SOURCE.class_names, SOURCE)
     assert (started / "recipe.json").read_text() == before
 
 
 def test_other_training_videos_are_another_run(started):
     moved = dataclasses.replace(SOURCE, paths=tuple(f"elsewhere/{path}" for path in SOURCE.paths))
-    claim(started, RECIPE, moved)
+    claim(started, RECIPE, moved.class_names, moved)
     fewer = dataclasses.replace(SOURCE, paths=SOURCE.paths[:2], labels=SOURCE.labels[:2])
     with pytest.raises(ValueError, match="training_videos is 3 videos, .* there and 2 videos, .* here"):
-        claim(started, RECIPE, fewer)
+        claim(started, RECIPE, fewer.class_names, fewer)
 
 
 def test_a_model_without_checkpoints_is_not_overwritten(tmp_path):
-    claim(tmp_path, RECIPE, SOURCE)
+    claim(tmp_path, RECIPE, SOURCE.class_names, SOURCE)
     model_folder(tmp_path).mkdir()
     with pytest.raises(ValueError, match="belongs to another run: seed"):
-        claim(tmp_path, RECIPE | changed(seed=1), SOURCE)
+        claim(tmp_path, RECIPE | changed(seed=1), SOURCE.class_names, SOURCE)
 
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match="workdir .*file/run cannot be used: .*--workdir"):
-        claim(tmp_path / "file" / "run", RECIPE, SOURCE)
+        claim(tmp_path / "file" / "run", RECIPE, SOURCE.class_names, SOURCE)
 
 
 def test_the_model_is_left_for_from_pretrained(make_trainer, tmp_path):
@@ -126,15 +126,15 @@ def test_the_best_model_is_the_one_with_the_best_score_by_the_same_measure(make_
 
 
 def test_another_kind_of_run_is_said_in_one_sentence(tmp_path):
-    claim(tmp_path, RECIPE, SOURCE)
+    claim(tmp_path, RECIPE, SOURCE.class_names, SOURCE)
     model_folder(tmp_path).mkdir()
     with pytest.raises(ValueError, match="another kind of run: pre-training, and this one is test. Give"):
-        claim(tmp_path, {"mode": "test", "optim": {"x": 1}}, SOURCE)
+        claim(tmp_path, {"mode": "test", "optim": {"x": 1}}, SOURCE.class_names, SOURCE)
 
 
 def test_the_config_of_a_begun_run_is_found_again(config, tmp_path):
     assert recorded_config(tmp_path) is None
-    claim(tmp_path, RECIPE | {"config": config.to_dict()}, SOURCE)
+    claim(tmp_path, RECIPE | {"config": config.to_dict()}, SOURCE.class_names, SOURCE)
     assert recorded_config(tmp_path) is None  # nothing has been trained yet
     model_folder(tmp_path).mkdir()
     assert recorded_config(tmp_path) == config

@@ -13,6 +13,7 @@ import itertools
 import math
 import multiprocessing
 import os
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -243,7 +244,9 @@ def _with_position(sample: int, index: int) -> tuple[int, int]:
 
 
 def _report(error: VideoReadError) -> str:
-    return f"{error.path}\t{error.reason}"
+    # What parts a report from the next one, and path from reason, may be in the name of a file, too.
+    path, reason = (text.translate({ord(mark): " " for mark in "\t\n"}) for text in (error.path, error.reason))
+    return f"{path}\t{reason}"
 
 
 def _own_rows(samples: grain.MapDataset, batch_size: int, rows: Sequence[int] | None) -> tuple[grain.MapDataset, int]:
@@ -310,6 +313,9 @@ def _part_size(batch_size: int, clips: Clips, at_most: int) -> int:
 
 
 def _end_with_parent(worker: int, workers: int) -> None:
+    # Whoever tells a whole group of processes to end means the run, which needs its workers until it has saved itself.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
     # A parent that was killed cannot end its workers, and they would wait for it for ever.
     def wait():
         multiprocessing.parent_process().join()

@@ -20,6 +20,7 @@ from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import batch_sharding, batch_shards, own_rows, shardings
+from videomae_jax.training.progress import say
 
 PerClip = Callable[[nnx.Module, UInt8[Array, "B T H W C"]], Float[Array, "B K"]]
 
@@ -63,7 +64,7 @@ class MultiView:
         Raises:
           VideoReadError: no video of the source can be read.
         """
-        rows = {}
+        rows, told_of_short = {}, False
         for batch in self._batches(source):
             self.report(batch["broken"])
             inputs = {
@@ -72,6 +73,12 @@ class MultiView:
             }
             # Every process gets the rows of all: what is made of them is the same on each.
             whole = jax.device_get(self._measure(params, inputs))
+            short = np.flatnonzero((whole["weight"] > 0) & (whole["num_frames"] < self.clips.segments))
+            if short.size and not told_of_short:
+                told_of_short = True
+                path, length = source.paths[whole["sample"][short[0]]], whole["num_frames"][short[0]]
+                # Now, not after hours: the results count all such videos.
+                say("note", f"{path} has {length} frames for {self.clips.segments} segments: some clips are the same")
             for row, sample in enumerate(whole["sample"].tolist()):
                 # A repeat, which fills the last batch, has no weight, nor has a video that cannot be read.
                 if sample not in rows or whole["weight"][row]:

@@ -21,7 +21,7 @@ from videomae_jax.model.losses import token_errors
 from videomae_jax.model.masking import MaskIds
 from videomae_jax.model.patches import gather, patchify, unit_pixels, unpatchify
 from videomae_jax.training.mesh import own_rows
-from videomae_jax.training.tasks import Pretraining
+from videomae_jax.training.tasks import Pretraining, clip_keys
 from videomae_jax.training.trivial import distance_weighted, mean_colour
 
 PICTURE_CLIPS = 6  # rows of a picture
@@ -96,7 +96,7 @@ class Reconstruction:
 
         def reconstruct(params, video, sample, weight):
             model = nnx.merge(self.graphdef, params)
-            mask = masking(task.keys(sample))
+            mask = masking(clip_keys(task.seed, sample))
             predicted = model(video, visible_ids=mask.visible, masked_ids=mask.masked).logits
             targets = task.targets(model, video, mask)
             pixels = unit_pixels(patchify(video, config.patch), config.pixel_mean, config.pixel_std)

@@ -78,9 +78,12 @@ def write_results(
 
 
 def is_tested(workdir: Path, settings: dict[str, Any]) -> bool:
-    """Whether the results of just this test are there."""
+    """Whether the results of just this test are there, and of all its videos: what is broken may have been mended."""
     file = workdir / RESULTS_FILE
-    return file.exists() and json.loads(file.read_text())["settings"] == json.loads(json.dumps(_plain(settings)))
+    if not file.exists():
+        return False
+    results = json.loads(file.read_text())
+    return results["num_broken"] == 0 and results["settings"] == json.loads(json.dumps(_plain(settings)))
 
 
 def describe(scores: Scores, predictions: Predictions, class_names: Sequence[str], *, num_segments: int) -> list[str]:

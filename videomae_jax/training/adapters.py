@@ -55,8 +55,3 @@ def merge_adapters(params: PyTree[Array]) -> PyTree[Array]:
         product = jnp.einsum("LD...r,L...rF->LD...F", params["lora_a"], params["lora_b"], precision="highest")
         merged["kernel"] += product
     return merged
-
-
-def is_adapter(path: tuple[jax.tree_util.DictKey, ...]) -> bool:
-    """Whether the leaf of this path is an adapter's."""
-    return path[-1].key in LEAVES

@@ -8,6 +8,8 @@ import jax
 
 from videomae_jax.training.processes import is_first, lines_of_all
 
+ANY_NAME = "surrogateescape"  # names of files need not be UTF-8
+
 
 class BrokenVideos:
     """Collects reports of unreadable videos in `broken_videos.csv` (path, reason), each video once.
@@ -22,10 +24,11 @@ class BrokenVideos:
         self.file = workdir / "broken_videos.csv"
         self._training = frozenset(training)
         self._max_share = max_share
-        self._paths = set()
+        self._paths = set()  # all that are listed
+        self._now: set[str] = set()  # training videos that this run came upon since it started: others may be mended
         self._own: list[str] = []  # of this process, not shared yet
         if self.file.exists():
-            with self.file.open(newline="") as lines:
+            with self.file.open(newline="", encoding="utf-8", errors=ANY_NAME) as lines:
                 self._paths = {row["path"] for row in csv.DictReader(lines)}
 
     def __len__(self) -> int:
@@ -39,7 +42,7 @@ class BrokenVideos:
         Raises:
           ValueError: more than `max_share` of the training videos are broken.
         """
-        lines = [line for line in "\n".join(reports).splitlines() if line.split("\t")[0] not in self._paths]
+        lines = [line for report in reports for line in report.split("\n") if line]
         if jax.process_count() == 1:
             self._take(lines)
         else:
@@ -52,10 +55,12 @@ class BrokenVideos:
             self._take(lines)
 
     def _take(self, lines: Iterable[str]) -> None:
-        for line in filter(None, lines):
-            if line.split("\t")[0] not in self._paths:
-                self._add(*line.split("\t", 1))
-        broken = len(self._paths & self._training)
+        for path, reason in (line.split("\t", 1) for line in lines):
+            if path not in self._paths:
+                self._add(path, reason)
+            if path in self._training:
+                self._now.add(path)
+        broken = len(self._now)
         if broken > self._max_share * len(self._training):
             raise ValueError(
                 f"{broken} of {len(self._training)} training videos cannot be read, more than "
@@ -69,7 +74,7 @@ class BrokenVideos:
         if not is_first():
             return
         new = not self.file.exists()
-        with self.file.open("a", newline="") as lines:
+        with self.file.open("a", newline="", encoding="utf-8", errors=ANY_NAME) as lines:
             writer = csv.writer(lines)
             if new:
                 writer.writerow(["path", "reason"])

@@ -1,5 +1,6 @@
 """Checkpoints of a training state, by Orbax: each complete or absent, and checked when it is read."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class Checkpoints:
     def restore(self, abstract_state: TrainState) -> tuple[int, TrainState] | None:
         """The newest state that is intact, and its step; None where there is no checkpoint.
 
-        One that is damaged is put aside, as `damaged-STEP`, and says so; the one before it takes its place.
+        One that is damaged is put aside, as `damaged-STEP`, which is said; the one before it takes its place.
 
         Args:
           abstract_state: says how the state is to lie, whatever the devices it was written on.
@@ -77,6 +78,9 @@ class Checkpoints:
     def _put_aside(self, damages: dict[int, str]) -> None:
         for step, damage in damages.items():
             aside = self._directory / f"damaged-{step}"
+            times = itertools.count(2)
+            while aside.exists():
+                aside = aside.with_name(f"damaged-{step}-{next(times)}")
             print(f"warning: the checkpoint of step {step} is damaged and now {aside}: {damage}", flush=True)
             if is_first():
                 (self._directory / str(step)).rename(aside)

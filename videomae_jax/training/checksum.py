@@ -9,7 +9,7 @@ from jaxtyping import Array, PyTree, UInt32
 
 @jax.jit
 def checksums(tree: PyTree) -> PyTree[UInt32[Array, ""]]:
-    """A checksum of the bits of every array of a tree, which sees every change of one element and of their order.
+    """A checksum of the bits of every array of a tree: a change of one element changes it, of several nearly always.
 
     Each element's bits count as often as its place says, an odd number, so that none can vanish in the sum modulo
     2**32; the order in which devices add does not matter.

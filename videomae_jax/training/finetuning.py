@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from einops import rearrange
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Key, PyTree, UInt32
+from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from videomae_jax.config import SINGLE_LABEL, Remat, VideoMAEConfig
 from videomae_jax.labels import NO_LABEL
@@ -25,7 +25,7 @@ from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import compute_dtype, path_name
 from videomae_jax.training.mixing import Mixing, soft_targets
 from videomae_jax.training.progress import say
-from videomae_jax.training.tasks import Batch
+from videomae_jax.training.tasks import Batch, clip_keys
 from videomae_jax.weights.arrays import part_of, rule_of
 from videomae_jax.weights.checkpoint import Checkpoint
 
@@ -160,7 +160,7 @@ class Finetuning:
         Before it is accumulated in parts, so that clips mix across these.
         """
         views = batch["video"].shape[1]
-        keys = jax.vmap(lambda key: jax.random.split(key, (views, 3)))(self.keys(batch["sample"]))  # [B S 3]
+        keys = jax.vmap(lambda key: jax.random.split(key, (views, 3)))(clip_keys(self.seed, batch["sample"]))  # [B S 3]
         flip_keys, erase_keys, model_keys = rearrange(keys, "B S use -> use (B S)")
         video = rearrange(batch["video"], "B S T H W C -> (B S) T H W C")
         target = self._targets(jnp.repeat(batch["label"], views, axis=0))
@@ -172,7 +172,7 @@ class Finetuning:
                 video = random_erase(erase_keys, video, self.erasing)
             if self.mixing.mixes:
                 # One draw for the whole batch, from its first sample, whose views have the first 3 S of its keys.
-                key = jax.random.fold_in(self.keys(batch["sample"][:1])[0], 3 * views)
+                key = jax.random.fold_in(clip_keys(self.seed, batch["sample"][:1])[0], 3 * views)
                 video, target = self.mixing(key, video, target)
             video = video.astype(self.dtype)
         return {"video": video, "target": target, "key": model_keys}
@@ -189,10 +189,6 @@ class Finetuning:
     def summarise(self, means: dict[str, float]) -> dict[str, float]:
         """What a line of the log says, from the means of what is logged."""
         return means
-
-    def keys(self, sample: UInt32[Array, " B"]) -> Key[Array, " B"]:
-        """Each clip's own key."""
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(self.seed), sample)
 
     def batch_shapes(self, batch_size: int, views: int) -> dict[str, jax.ShapeDtypeStruct]:
         """A batch before it is prepared."""

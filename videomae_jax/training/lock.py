@@ -1,10 +1,12 @@
 """One run in a folder at a time."""
 
+import errno
 import fcntl
 import os
 import socket
 from pathlib import Path
 
+NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)  # of file systems that have none
 _HELD: dict[Path, int] = {}  # descriptors of this process, open until it ends
 
 
@@ -20,7 +22,16 @@ def lock(workdir: Path) -> None:
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            print(
+                f"warning: {file} cannot be locked here ({error.strerror}): start no second run in {workdir}",
+                flush=True,
+            )
+            _HELD[file] = descriptor
+            return
+        if not isinstance(error, BlockingIOError):
+            raise
         holder = os.read(descriptor, 1000).decode(errors="replace").strip() or "not said which"
         os.close(descriptor)
         raise ValueError(

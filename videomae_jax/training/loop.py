@@ -1,6 +1,7 @@
 """The training loop. Its order: batch, step, line of numbers, evaluation, checkpoint."""
 
 import contextlib
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -65,13 +66,14 @@ def train(
     """
     total_steps, clips_a_step = schedule.total_steps, recipe.data.batch_size * recipe.data.views
     with contextlib.ExitStack() as stack:
+        # Outermost: a second SIGTERM must not end what the first has begun.
+        preemption = stack.enter_context(Preemption())
         # Whatever ends the run, what is being written is waited for.
         checkpoints = Checkpoints(workdir / "checkpoints", recipe.keep_checkpoints)
         stack.enter_context(contextlib.closing(checkpoints))
         # Also without checkpoints, which somebody may have removed to save space: the model is there.
         if model_folder(workdir).exists() and checkpoints.latest_step in (None, total_steps):
             return False
-        preemption = stack.enter_context(Preemption())
         first_step, state = checkpoints.restore(trainer.abstract_state) or (0, initial_state())
         if first_step:
             print(f"continuing from step {first_step}", flush=True)
@@ -88,7 +90,7 @@ def train(
             fetching = time.perf_counter()
             with at_most(2 * PATIENCE, f"No batch came from the videos of {source.name}"):
                 batch = next(batches)
-            clock.waited(fetching)
+            clock.got_batch(fetching)
             state, loss = run_step(state, batch)
             in_flight.add(loss)
             if in_flight.skipped >= recipe.max_skipped_steps:
@@ -97,10 +99,10 @@ def train(
             last, ends = step == total_steps, preemption.ends_at(step)
             evaluating = last or step % recipe.eval.steps == 0
             if evaluating or step % recipe.log_steps == 0:
-                row, steps, state = read_window(state, trainer.task)
+                row, state = read_window(state, trainer.task)
                 broken.share()
                 row |= {"learning_rate": float(schedule(step - 1))}
-                row |= clock.rates(steps, clips_a_step, trainer.peak_clips)
+                row |= clock.rates(clips_a_step, trainer.peak_clips)
                 row |= {"broken_videos": len(broken)}
                 print(progress_line(step, total_steps, row), flush=True)
                 if evaluating:
@@ -161,6 +163,8 @@ def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict
             yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}
     finally:
         batches.close()
+        # Grain's last error holds the last batch in a cycle, and Python does not take shared memory apart when it ends.
+        gc.collect()
 
 
 def _from_living_workers(batches: Iterator[dict]) -> Iterator[dict]:
@@ -175,12 +179,12 @@ def _from_living_workers(batches: Iterator[dict]) -> Iterator[dict]:
         ) from error
 
 
-def read_window(state: TrainState, task: Pretraining | Finetuning) -> tuple[dict[str, float], int, TrainState]:
-    """The means since the last line, the number of steps, and the state with an empty window."""
+def read_window(state: TrainState, task: Pretraining | Finetuning) -> tuple[dict[str, float], TrainState]:
+    """The means since the last line, and the state with an empty window."""
     sums = {name: float(value) for name, value in jax.device_get(state.window).items()}
     steps, skipped = sums.pop("steps"), sums.pop(SKIPPED)
     row = task.summarise({name: value / steps if steps else math.nan for name, value in sums.items()})
-    return row | {SKIPPED: int(skipped)}, int(steps + skipped), state.with_empty_window()
+    return row | {SKIPPED: int(skipped)}, state.with_empty_window()
 
 
 def save_pictures(workdir: Path, step: int, pictures: Pictures, log: MetricsLog) -> None:

@@ -72,7 +72,8 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 
 
 class Clock:
-    """Time of the steps since the last line, without what is not training, and how much of it waited for data."""
+    """Time of the steps since the last line, or the start, without what is not training, and how much of it waited for
+    data."""
 
     def __init__(self):
         self.restart()
@@ -80,26 +81,26 @@ class Clock:
     def restart(self) -> None:
         """Begins a new line."""
         self._start = time.perf_counter()
-        self._waited = 0.0
+        self._waited, self._steps = 0.0, 0
 
-    def waited(self, since: float) -> None:
-        """Adds the time from `since` (`time.perf_counter()`) until now to the waiting."""
-        self._waited += time.perf_counter() - since
+    def got_batch(self, asked: float) -> None:
+        """Counts a step, and the time from `asked` (`time.perf_counter()`) until now as waiting for its batch."""
+        self._waited += time.perf_counter() - asked
+        self._steps += 1
 
-    def rates(self, steps: int, clips: int, peak_clips: float | None) -> dict[str, float]:
-        """Speed over the `steps` since the last line.
+    def rates(self, clips: int, peak_clips: float | None) -> dict[str, float]:
+        """Speed over the steps, at least one, since the last line.
 
         Args:
-          steps: at least one.
           clips: of each step.
           peak_clips: clips a second if the devices did nothing but multiply the model's matrices, at their peak rate;
             None where that is not known. MFU is the share of it that is reached.
         """
         seconds = time.perf_counter() - self._start
-        clips_per_second = steps * clips / seconds
+        clips_per_second = self._steps * clips / seconds
         rates = {
             "clips_per_second": clips_per_second,
-            "step_ms": 1000 * seconds / steps,
+            "step_ms": 1000 * seconds / self._steps,
             "data_wait_fraction": self._waited / seconds,
         }
         return rates if peak_clips is None else rates | {"mfu": clips_per_second / peak_clips}

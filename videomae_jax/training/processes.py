@@ -9,9 +9,9 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+PATIENCE = {"shutdown_timeout_seconds": 30}  # with processes that do not end, when one does: it may have failed
 # Where launchers that JAX knows say how many processes they started. Slurm's is that of the step: an interactive shell
 # has the job's number too, and is alone.
-PATIENCE = {"shutdown_timeout_seconds": 30}  # with processes that do not end, when one does: it may have failed
 LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 
 

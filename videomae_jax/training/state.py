@@ -145,7 +145,8 @@ class Trainer:
     ) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
         """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused.
 
-        Where the loss or the gradient is not finite, the loss is NaN and nothing but the step's number changes.
+        Where the loss or the gradient is not finite, the loss is NaN, and nothing changes but the step's number and the
+        learning rate, which follows it.
 
         Args:
           batch_size, views: of each batch.
@@ -185,6 +186,13 @@ class Trainer:
         def kept(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
 
+        def of_step(part: PyTree) -> bool:
+            return isinstance(part, optax.ScaleByScheduleState)
+
+        # The learning rate goes by the number of the step, skipped or not.
+        opt_state = jax.tree.map(
+            lambda new, old: new if of_step(new) else kept(new, old), opt_state, state.opt_state, is_leaf=of_step
+        )
         ema = state.ema
         if self.ema_decay is not None:
             ema = kept(optax.incremental_update(trained, ema, 1 - self.ema_decay), ema)
@@ -193,7 +201,7 @@ class Trainer:
         state = TrainState(
             step=state.step + 1,
             params=kept(combined(trained, state.params), state.params),
-            opt_state=kept(opt_state, state.opt_state),
+            opt_state=opt_state,
             ema=ema,
             window={
                 name: state.window[name] + jnp.where(finite, value, float(name == SKIPPED))
@@ -207,7 +215,10 @@ class Trainer:
 
         def loss_and_norms(state, batch):
             batch = self.task.prepare(batch)
-            grads, metrics = jax.grad(self.loss, has_aux=True)(self.trained(state.params), state.params, batch)
+            trained, grad = self.trained(state.params), jax.grad(self.loss, has_aux=True)
+            grads, metrics = accumulate(
+                lambda trained, part: grad(trained, state.params, part), trained, batch, self.accumulation
+            )
             return metrics["loss"], jax.tree.map(jnp.linalg.norm, grads)
 
         loss, norms = jax.device_get(jax.jit(loss_and_norms)(state, batch))

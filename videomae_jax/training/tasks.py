@@ -128,7 +128,7 @@ class Pretraining:
     def loss(self, model: VideoMAEForPreTraining, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The loss to minimise, and what is to be logged."""
         views = batch["video"].shape[1]
-        keys = jax.vmap(lambda key: jax.random.split(key, (views, 2)))(self.keys(batch["sample"]))  # [B S 2]
+        keys = jax.vmap(lambda key: jax.random.split(key, (views, 2)))(clip_keys(self.seed, batch["sample"]))  # [B S 2]
         flip_keys, mask_keys = rearrange(keys, "B S use -> use (B S)")
         video = rearrange(batch["video"], "B S T H W C -> (B S) T H W C")
         if self.flip:
@@ -157,12 +157,13 @@ class Pretraining:
             "sample": jax.ShapeDtypeStruct((batch_size,), jnp.uint32),
         }
 
-    def keys(self, sample: UInt32[Array, " B"]) -> Key[Array, " B"]:
-        """Each clip's own key."""
-        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(self.seed), sample)
-
     def targets(
         self, model: VideoMAEForPreTraining, video: UInt8[Array, "B T H W C"], mask: MaskIds
     ) -> Float[Array, "B M P"]:
         """What the model is to predict of each masked token."""
         return model.targets(gather(patchify(video, self.config.patch), mask.masked))
+
+
+def clip_keys(seed: int, sample: UInt32[Array, " B"]) -> Key[Array, " B"]:
+    """The key of each clip, by its global sample index."""
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(seed), sample)

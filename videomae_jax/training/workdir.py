@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -48,21 +48,23 @@ def is_started(workdir: Path) -> bool:
     return any(checkpoints) or model_folder(workdir).exists() or (workdir / RESULTS_FILE).exists()
 
 
-def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
+def claim(workdir: Path, recipe: dict[str, Any], class_names: Sequence[str], training: VideoSource | None) -> None:
     """Makes the folder and writes `recipe.json` and `classes.txt` into it, or checks that it is the same run's.
 
     Args:
       workdir: the run's folder.
       recipe: the resolved recipe.
-      source: the training videos. `recipe.json` gets their number and a digest: with others, the order of the clips
-        and the learning rates would change on the way.
+      class_names: of the classes, or empty.
+      training: the training videos, if any. `recipe.json` gets their number and a digest: with others, the order of the
+        clips and the learning rates would change on the way.
 
     Raises:
       ValueError: the folder cannot be written, another process runs in it, or it holds a run of another recipe or
         other videos; it names what differs.
     """
     path = workdir / "recipe.json"
-    recipe = recipe | {"training_videos": f"{len(source)} videos, {source.digest()}"}
+    if training is not None:
+        recipe = recipe | {"training_videos": f"{len(training)} videos, {training.digest()}"}
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         if is_first():
@@ -71,7 +73,7 @@ def claim(workdir: Path, recipe: dict[str, Any], source: VideoSource) -> None:
             _check_same(path, recipe)
         if is_first():
             write_whole(path, json.dumps(recipe, indent=2) + "\n")
-            write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in source.class_names))
+            write_whole(workdir / "classes.txt", "".join(f"{name}\n" for name in class_names))
     except OSError as error:
         raise ValueError(f"workdir {workdir} cannot be used: {error}. Choose another with --workdir.") from error
 
