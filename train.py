@@ -195,8 +195,8 @@ def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos)
     row = read_metrics(workdir)[-1]
     lines = [("run", workdir), ("model", model_folder(workdir))]
     for name, source in sources.items():
-        if f"{name}_loss" not in row:
-            continue  # a set that was named after the run, or that could not be read
+        if row.get(f"{name}_loss") is None or row[f"{name}_relative_loss"] is None:
+            continue  # a set that was named after the run, that could not be read, or a loss that is not finite
         seen = "trained on" if name == "train" else "held out"
         relative = f"{row[f'{name}_relative_loss']:.3f} of the loss of each clip's mean colour"
         if f"{name}_relative_to_fill" in row:

@@ -12,6 +12,7 @@ from videomae_jax.training.finetuning import FROZEN, Finetuning
 from videomae_jax.training.mesh import make_mesh
 from videomae_jax.training.mixing import Mixing
 from videomae_jax.training.state import Trainer
+from videomae_jax.training.tasks import clip_keys
 
 NO_MIXING = Mixing(0.0, 0.0, 1.0, 0.5)
 

@@ -221,12 +221,12 @@ def _came_back(source: VideoSource, index: int) -> bool:
     """
     if source.is_there(index):
         return False
+    until = time.monotonic() + PATIENCE
     with _WAITING:  # one thread says so, the others wait for it
         if not source.is_there(index):
             print(f"waiting for the videos of {source.name}: {source.paths[index]} and all others are gone", flush=True)
-        until = time.monotonic() + PATIENCE
         while not source.is_there(index):
-            if time.monotonic() > until:
+            if time.monotonic() >= until:
                 raise ValueError(
                     f"The videos of {source.name} are gone, and have not come back in {PATIENCE:.0f} s: "
                     f"{source.paths[index]} and all others. Bring them back, and go on."

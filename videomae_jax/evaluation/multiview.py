@@ -21,6 +21,7 @@ from videomae_jax.model.videomae import VideoMAEForVideoClassification
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import batch_sharding, batch_shards, own_rows, shardings
 from videomae_jax.training.progress import say
+from videomae_jax.training.stall import in_time
 
 PerClip = Callable[[nnx.Module, UInt8[Array, "B T H W C"]], Float[Array, "B K"]]
 
@@ -65,7 +66,7 @@ class MultiView:
           VideoReadError: no video of the source can be read.
         """
         rows, told_of_short = {}, False
-        for batch in self._batches(source):
+        for batch in in_time(self._batches(source), source):
             self.report(batch["broken"])
             inputs = {
                 name: jax.make_array_from_process_local_data(self.sharding, batch[name])

@@ -21,6 +21,7 @@ from videomae_jax.model.losses import token_errors
 from videomae_jax.model.masking import MaskIds
 from videomae_jax.model.patches import gather, patchify, unit_pixels, unpatchify
 from videomae_jax.training.mesh import own_rows
+from videomae_jax.training.stall import in_time
 from videomae_jax.training.tasks import Pretraining, clip_keys
 from videomae_jax.training.trivial import distance_weighted, mean_colour
 
@@ -61,8 +62,8 @@ class Reconstruction:
         """
         num_clips = min(self.num_clips, len(source))
         shown = set(np.linspace(0, num_clips - 1, PICTURE_CLIPS).astype(int))
-        clip_errors, pictures = [], []
-        for first, batch in zip(itertools.count(step=self.batch_size), self._batches(source), strict=False):
+        clip_errors, pictures, batches = [], [], in_time(self._batches(source), source)
+        for first, batch in zip(itertools.count(step=self.batch_size), batches, strict=False):
             self.report(batch["broken"])
             inputs = {"video": batch["video"][:, 0], "sample": batch["sample"], "weight": batch["weight"]}
             inputs = jax.make_array_from_process_local_data(self.sharding, inputs)

@@ -14,7 +14,7 @@ from jaxtyping import PyTree, UInt8
 from PIL import Image
 
 from videomae_jax.data.clips import Clips
-from videomae_jax.data.pipeline import PATIENCE, train_batches
+from videomae_jax.data.pipeline import train_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
@@ -28,7 +28,7 @@ from videomae_jax.training.preemption import Preempted, Preemption
 from videomae_jax.training.processes import is_first
 from videomae_jax.training.progress import progress_line
 from videomae_jax.training.recipe import Recipe
-from videomae_jax.training.stall import at_most
+from videomae_jax.training.stall import in_time
 from videomae_jax.training.state import SKIPPED, Trainer, TrainState
 from videomae_jax.training.tasks import Batch, Pretraining
 from videomae_jax.training.workdir import model_folder, write_model
@@ -81,22 +81,24 @@ def train(
         run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views, recipe.deterministic)
         print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, restored_step=first_step)))
-        batches = on_devices(train_clips(source, clips, recipe, trainer.mesh, first_step, total_steps), trainer, broken)
+        own_batches = train_clips(source, clips, recipe, trainer.mesh, first_step, total_steps)
+        batches = on_devices(own_batches, trainer, broken, source)
         stack.enter_context(contextlib.closing(batches))
         in_flight, clock = InFlight(), Clock()
         saved_step, must_save = first_step, False
 
         for step in range(first_step + 1, total_steps + 1):
             fetching = time.perf_counter()
-            with at_most(2 * PATIENCE, f"No batch came from the videos of {source.name}"):
-                batch = next(batches)
+            batch = next(batches)
             clock.got_batch(fetching)
             state, loss = run_step(state, batch)
             in_flight.add(loss)
+            last, ends = step == total_steps, preemption.ends_at(step)
+            if last:
+                in_flight.settle()
             if in_flight.skipped >= recipe.max_skipped_steps:
                 raise ValueError(_not_finite(trainer, state, batch, step, in_flight.skipped, saved_step))
 
-            last, ends = step == total_steps, preemption.ends_at(step)
             evaluating = last or step % recipe.eval.steps == 0
             if evaluating or step % recipe.log_steps == 0:
                 row, state = read_window(state, trainer.task)
@@ -153,11 +155,11 @@ def train_clips(
     )
 
 
-def on_devices(batches, trainer: Trainer, broken: BrokenVideos) -> Iterator[dict[str, jax.Array]]:
+def on_devices(batches, trainer: Trainer, broken: BrokenVideos, source: VideoSource) -> Iterator[dict[str, jax.Array]]:
     """What the task needs of every batch, split over the devices; closing it ends the workers."""
     sharding = batch_sharding(trainer.mesh)
     try:
-        for batch in _from_living_workers(batches):
+        for batch in in_time(_from_living_workers(batches), source):
             broken.add(batch["broken"])
             trainer.task.check_batch(batch)
             yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-PATIENCE = {"shutdown_timeout_seconds": 30}  # with processes that do not end, when one does: it may have failed
+SHUTDOWN = {"shutdown_timeout_seconds": 30}  # with processes that do not end, when one does: it may have failed
 # Where launchers that JAX knows say how many processes they started. Slurm's is that of the step: an interactive shell
 # has the job's number too, and is alone.
 LAUNCHED = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
@@ -37,12 +37,12 @@ def connect(coordinator_address: str | None, num_processes: int | None, process_
                 "--coordinator_address must be host:port and --process_id from 0 to --num_processes - 1, got "
                 f"{coordinator_address}, {process_id} and {num_processes}."
             )
-        jax.distributed.initialize(**told, cluster_detection_method="deactivate", **PATIENCE)
+        jax.distributed.initialize(**told, cluster_detection_method="deactivate", **SHUTDOWN)
     elif any(int(os.environ.get(name, 1)) > 1 for name in LAUNCHED):
-        jax.distributed.initialize(local_device_ids=_devices_of_a_lone_task(), **PATIENCE)
+        jax.distributed.initialize(local_device_ids=_devices_of_a_lone_task(), **SHUTDOWN)
     elif (jax.config.jax_platforms or "").startswith("tpu"):  # JAX says so itself, where it finds chips
         try:
-            jax.distributed.initialize(**PATIENCE)
+            jax.distributed.initialize(**SHUTDOWN)
         except (ValueError, RuntimeError, OSError) as error:
             # A notebook's TPU has nobody to ask. Of a slice, no host could go on alone.
             print(f"note: this TPU's host is taken to be the only one: {error}", file=sys.stderr)

@@ -5,6 +5,22 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
+from typing import TypeVar
+
+from videomae_jax.data.pipeline import PATIENCE
+from videomae_jax.data.sources import VideoSource
+
+T = TypeVar("T")
+
+
+def in_time(batches: Iterator[T], source: VideoSource) -> Iterator[T]:
+    """Batches of a source. The process ends, as by `at_most`, when none comes for twice the pipeline's patience."""
+    while True:
+        with at_most(2 * PATIENCE, f"No batch came from the videos of {source.name}"):
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
 
 
 @contextlib.contextmanager

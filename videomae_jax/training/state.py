@@ -151,7 +151,7 @@ class Trainer:
         Args:
           batch_size, views: of each batch.
           deterministic: on GPUs, take only kernels that come to the same bits every time, and the same ones in every
-            run; slower. CPUs and TPUs do anyway.
+            run; slower. CPUs do anyway.
         """
         step = jax.jit(
             self._step,
