@@ -82,6 +82,7 @@ def test_a_video_that_is_removed_on_the_way_is_replaced_and_listed(videos, tmp_p
         assert {row["path"] for row in csv.DictReader(file)} == {str(removed)}
 
 
+@pytest.mark.full
 def test_a_second_run_in_one_workdir_is_refused(videos, tmp_path):
     run = dict(data__path=videos, **LONG)
     with start(command("quickstart.py", tmp_path, **run)) as process:
@@ -137,6 +138,7 @@ def test_a_storage_that_hangs_ends_the_run_by_name(videos, tmp_path):
     assert f"error: No batch came from the videos of {tmp_path}/videos/train.csv for 2 s. The same" in ended.stderr
 
 
+@pytest.mark.full
 def test_a_worker_that_dies_ends_the_run_by_name(videos, tmp_path):
     run = dict(data__path=videos, data__workers=2, **LONG)
     with start(command("quickstart.py", tmp_path, **run)) as process:

@@ -49,9 +49,9 @@ def test_every_config_runs_two_steps(config, videos, tmp_path):
 def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
     run = dict(data__path=videos, data__views=2, optim__accumulation=2, compute_dtype="bfloat16", total_steps=2)
     masks = dict(mask__kind="frame", mask__ratio=0.5, mask__decoder_kind="none", mask__decoder_ratio=0.0)
-    printed = train("quickstart.py", tmp_path, model__num_frames=16, model__norm_pix_loss=True, **run, **masks)
+    printed = train("quickstart.py", tmp_path, model__num_frames=8, model__norm_pix_loss=True, **run, **masks)
     assert "bfloat16 on 1 cpu device" in printed
-    assert "frame 0.5, really 0.5000: 512 of 1024 tokens visible, 512 decoded" in printed
+    assert "frame 0.5, really 0.5000: 256 of 512 tokens visible, 256 decoded" in printed
     assert "4 clips x 2 views" in printed
     assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
 
@@ -135,6 +135,7 @@ def test_training_needs_neither_torch_nor_tensorflow_nor_transformers(videos, tm
     assert VideoMAEForPreTraining.from_pretrained(tmp_path)
 
 
+@pytest.mark.full
 def test_workers_change_nothing_and_end_with_a_killed_run(videos, tmp_path):
     run = dict(data__path=videos, total_steps=3)
     train("quickstart.py", tmp_path / "threads", **run)
@@ -178,6 +179,7 @@ def test_too_many_broken_videos_end_the_run_with_their_list(videos, tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.full
 def test_a_finished_run_without_its_checkpoints_is_still_finished(videos, tmp_path):
     train("quickstart.py", tmp_path, data__path=videos, total_steps=1)
     shutil.rmtree(tmp_path / "checkpoints")

@@ -339,6 +339,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.full
 def test_killed_and_resumed_processes_share_the_data_as_undisturbed_ones(source_with_broken, tmp_path):
     (tmp_path / "source.pickle").write_bytes(pickle.dumps(source_with_broken))
     (tmp_path / "script.py").write_text(BATCHES_OF_A_SCRIPT)

@@ -46,8 +46,10 @@ def task(config):
 
 @pytest.fixture
 def make_trainer(task, recipe):
-    def make(*, data=-1, fsdp=1, tensor=1, devices=8, accumulation=1, learning_rate=1e-3):
-        mesh = make_mesh(data=data, fsdp=fsdp, tensor=tensor, devices=jax.devices()[:devices])
+    def make(*, devices=None, accumulation=1, learning_rate=1e-3, **axes):
+        # What is split over devices takes longest to compile.
+        devices = devices or (8 if axes else 1)
+        mesh = make_mesh(**dict(data=-1, fsdp=1, tensor=1) | axes, devices=jax.devices()[:devices])
         return Trainer(task, adamw(lambda step: learning_rate, recipe.optim), mesh, accumulation)
 
     return make

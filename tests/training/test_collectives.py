@@ -96,7 +96,15 @@ def on_each_device(tree):
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in leaves)
 
 
-@pytest.mark.parametrize("axes", [dict(data=8), dict(data=1, fsdp=8), dict(data=4, fsdp=2)], ids=str)
+@pytest.mark.parametrize(
+    "axes",
+    [
+        pytest.param(dict(data=8), marks=pytest.mark.full),
+        pytest.param(dict(data=1, fsdp=8), marks=pytest.mark.full),
+        dict(data=4, fsdp=2),
+    ],
+    ids=str,
+)
 def test_a_step_sums_gradients_gathers_what_is_split_and_moves_nothing_else(make_trainer, axes):
     trainer = make_trainer(**axes)
     with jax.set_mesh(trainer.mesh):

@@ -55,7 +55,7 @@ def gradients(trainer, batch):
 @pytest.fixture
 def on_eight(make_trainer, batch):
     """State, losses and gradients where each of eight devices has the whole model."""
-    trainer = make_trainer(learning_rate=1e-4)
+    trainer = make_trainer(data=8, learning_rate=1e-4)
     return *run(trainer, batch, steps=5), gradients(trainer, batch)
 
 
