@@ -83,6 +83,9 @@ def train(
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, restored_step=first_step)))
         own_batches = train_clips(source, clips, recipe, trainer.mesh, first_step, total_steps)
         batches = on_devices(own_batches, trainer, broken, source)
+        if recipe.data.workers:
+            # Grain's last error holds memory that is shared with them, in a cycle; at its end Python leaves that alone.
+            stack.callback(gc.collect)
         stack.enter_context(contextlib.closing(batches))
         in_flight, clock = InFlight(), Clock()
         saved_step, must_save = first_step, False
@@ -165,8 +168,6 @@ def on_devices(batches, trainer: Trainer, broken: BrokenVideos, source: VideoSou
             yield {name: jax.make_array_from_process_local_data(sharding, batch[name]) for name in trainer.task.inputs}
     finally:
         batches.close()
-        # Grain's last error holds the last batch in a cycle, and Python does not take shared memory apart when it ends.
-        gc.collect()
 
 
 def _from_living_workers(batches: Iterator[dict]) -> Iterator[dict]:
