@@ -5,7 +5,7 @@ import time
 import pytest
 
 from videomae_jax.training.metrics import Clock, MetricsLog, read_metrics
-from videomae_jax.training.progress import progress_line
+from videomae_jax.training.progress import measured_line, progress_line
 
 
 def write(workdir, restored_step, steps):
@@ -66,6 +66,10 @@ def test_progress_line_says_where_the_run_is():
         "step   40/4000  loss 0.5000  relative 0.750  lr 1.00e-03  12.3 clips/s  data wait 3%  left 1:06:00"
     )
     assert "12.3 clips/s  MFU 41.2%  data" in progress_line(40, 4000, row | {"data_wait_fraction": 0.0, "mfu": 0.412})
+
+
+def test_what_was_measured_is_a_line_with_whole_counts():
+    assert measured_line({"val_top1": 61.66666, "val_num_videos": 180}) == "val_top1 61.6667  val_num_videos 180"
 
 
 def test_mfu_is_the_share_of_the_clips_that_products_alone_would_allow():

@@ -26,7 +26,7 @@ from videomae_jax.training.metrics import Clock, MetricsLog
 from videomae_jax.training.optimizer import WarmupCosine
 from videomae_jax.training.preemption import Preempted, Preemption
 from videomae_jax.training.processes import is_first
-from videomae_jax.training.progress import progress_line
+from videomae_jax.training.progress import measured_line, progress_line
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.stall import in_time
 from videomae_jax.training.state import SKIPPED, Trainer, TrainState
@@ -113,7 +113,7 @@ def train(
                 if evaluating:
                     numbers, pictures = evaluate(step, trainer.model_params(state), last)
                     row |= numbers
-                    print("  " + "  ".join(f"{name} {value:.4f}" for name, value in numbers.items()), flush=True)
+                    print(f"  {measured_line(numbers)}", flush=True)
                     save_pictures(workdir, step, pictures, log)
                 log.write(step, row)
                 clock.restart()

@@ -18,3 +18,10 @@ def progress_line(step: int, total_steps: int, row: dict[str, float]) -> str:
         f"{row['clips_per_second']:.1f} clips/s  {mfu}data wait {row['data_wait_fraction']:.0%}  "
         f"left {hours}:{minutes:02}:{seconds:02}"
     )
+
+
+def measured_line(numbers: dict[str, float]) -> str:
+    """One line for a person: what was measured by name, counts whole."""
+    return "  ".join(
+        f"{name} {value:.4f}" if isinstance(value, float) else f"{name} {value}" for name, value in numbers.items()
+    )
