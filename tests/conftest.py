@@ -10,6 +10,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from videomae_jax.data import builtin
 from videomae_jax.data.video import write_video
@@ -19,6 +20,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compilation_cache.name
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+settings.register_profile("patient", deadline=None)  # how long an example takes says nothing on a shared machine
+settings.load_profile("patient")
 jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_compilation_cache_dir", os.environ["JAX_COMPILATION_CACHE_DIR"])

@@ -516,6 +516,7 @@ def test_every_key_of_a_recipe_arrives(clips, tmp_path):
 
 
 def test_training_is_by_the_recipes_optimizer_and_validation_by_its_videos(clips, encoder, tmp_path, monkeypatch):
+    monkeypatch.setattr(eval_command, "make_mesh", make_mesh)
     trained = {}
 
     def trainer(*fields):
