@@ -176,6 +176,7 @@ def test_test_mode_measures_a_trained_model_as_the_run_did(clips, encoder, tmp_p
         assert (tmp_path / "test" / name).stat().st_size > 0
 
 
+@pytest.mark.full
 def test_an_averaged_model_is_the_one_that_is_kept_and_measured(clips, encoder, tmp_path):
     keys = dict(init_from=encoder, augment__randaugment=None, optim__base_lr=1.0, optim__warmup_epochs=0.0)
     run("ucf101_finetune:size=tiny", clips, tmp_path / "plain", **keys)
@@ -584,6 +585,7 @@ def test_models_whose_classes_have_no_names(clips, tmp_path, capsys):
     assert "taken to be the data's" in capsys.readouterr().out
 
 
+@pytest.mark.full
 def test_a_test_is_of_the_models_own_problem_and_says_where_frames_differ(clips, encoder, tmp_path, capsys):
     keys = dict(augment__randaugment=None)
     run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=encoder, **keys)

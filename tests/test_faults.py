@@ -125,6 +125,7 @@ runpy.run_path("train.py", run_name="__main__")
 """
 
 
+@pytest.mark.full
 def test_a_storage_that_hangs_ends_the_run_by_name(videos, tmp_path):
     shutil.copytree(videos, tmp_path / "videos")
     for video in (tmp_path / "videos").glob("*/*.mp4"):

@@ -1,4 +1,4 @@
-"""train.py as a user runs it: in processes of its own, on video files."""
+"""train.py as a user runs it, on video files: in this process for speed, in others where that is what is tested."""
 
 import csv
 import json
@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import psutil
 import pytest
-from train_command import ROOT, command, kill_at, losses, train
+from train_command import ROOT, command, kill_at, losses, run_here, train, train_here
 
 from videomae_jax import VideoMAEForPreTraining
 from videomae_jax.training.metrics import read_metrics
@@ -26,18 +26,18 @@ def files(folder):
 
 def fail(config, workdir, *words, **keys):
     """The message of a command that must fail before its first step, without a traceback."""
-    done = subprocess.run([*command(config, workdir, **keys), *words], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr
-    assert "step " not in done.stdout
-    (message,) = [text for text in done.stderr.split("train.py: error: ")[1:]]
+    status, printed, errors = run_here([*command(config, workdir, **keys), *words])
+    assert status == 1
+    assert "Traceback" not in errors
+    assert "step " not in printed
+    (message,) = [text for text in errors.split("train.py: error: ")[1:]]
     return " ".join(message.split())
 
 
 @pytest.mark.parametrize("config", CONFIGS)
 def test_every_config_runs_two_steps(config, videos, tmp_path):
     sized = "quickstart.py" if config == "quickstart" else f"{config}.py:size=tiny"
-    train(sized, tmp_path, data__path=videos / "train.csv", data__val_path=videos, total_steps=2)
+    train_here(sized, tmp_path, data__path=videos / "train.csv", data__val_path=videos, total_steps=2)
     first, last = read_metrics(tmp_path)
     assert (first["step"], last["step"]) == (1, 2)
     assert np.isfinite([last["loss"], last["relative_loss"], last["val_relative_loss"]]).all()
@@ -49,8 +49,8 @@ def test_every_config_runs_two_steps(config, videos, tmp_path):
 def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
     run = dict(data__path=videos, data__views=2, optim__accumulation=2, compute_dtype="bfloat16", total_steps=2)
     masks = dict(mask__kind="frame", mask__ratio=0.5, mask__decoder_kind="none", mask__decoder_ratio=0.0)
-    printed = train("quickstart.py", tmp_path, model__num_frames=8, model__norm_pix_loss=True, **run, **masks)
-    assert "bfloat16 on 1 cpu device" in printed
+    printed = train_here("quickstart.py", tmp_path, model__num_frames=8, model__norm_pix_loss=True, **run, **masks)
+    assert ", bfloat16 on " in printed
     assert "frame 0.5, really 0.5000: 256 of 512 tokens visible, 256 decoded" in printed
     assert "4 clips x 2 views" in printed
     assert np.isfinite(read_metrics(tmp_path)[-1]["val_relative_loss"])
@@ -99,11 +99,11 @@ def test_an_interrupted_run_says_how_to_go_on_and_keeps_its_last_checkpoint(vide
 
 
 def test_a_finished_run_says_so_and_does_nothing(videos, tmp_path):
-    train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    train_here("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    assert f"{tmp_path} is finished" in train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    assert f"{tmp_path} is finished" in train_here("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     # A set that was named only afterwards has no numbers to report.
-    later = train("quickstart.py", tmp_path, data__path=videos, data__test_path=videos, total_steps=2)
+    later = train_here("quickstart.py", tmp_path, data__path=videos, data__test_path=videos, total_steps=2)
     assert f"{tmp_path} is finished" in later
     for name in ("recipe.json", "lock"):  # say who was here last
         before[tmp_path / name] = (tmp_path / name).read_bytes()
@@ -148,13 +148,13 @@ def test_workers_change_nothing_and_end_with_a_killed_run(videos, tmp_path):
 
 
 def test_init_from_goes_on_from_the_weights_of_another_run(videos, tmp_path):
-    train("quickstart.py", tmp_path / "first", data__path=videos, total_steps=2)
+    train_here("quickstart.py", tmp_path / "first", data__path=videos, total_steps=2)
     run = dict(data__path=videos, total_steps=2, optim__base_lr=0.0, optim__min_lr=0.0)
-    train("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
+    train_here("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
     weights = [(tmp_path / name / "model" / "model.safetensors").read_bytes() for name in ("first", "second")]
     assert weights[0] == weights[1]  # at learning rate 0 they stay what they were
     shutil.rmtree(tmp_path / "first")  # once the run has begun, it is needed no more
-    assert "is finished" in train("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
+    assert "is finished" in train_here("quickstart.py", tmp_path / "second", init_from=tmp_path / "first", **run)
 
 
 def test_broken_videos_are_replaced_and_listed(videos, tmp_path):
@@ -162,7 +162,7 @@ def test_broken_videos_are_replaced_and_listed(videos, tmp_path):
     broken = files(tmp_path / "videos")[3]
     broken.write_bytes(b"not a video")
     run = dict(data__path=tmp_path / "videos" / "train.csv", total_steps=4, data__max_broken_share=0.2)
-    train("quickstart.py", tmp_path / "run", **run)
+    train_here("quickstart.py", tmp_path / "run", **run)
     with (tmp_path / "run" / "broken_videos.csv").open(newline="") as file:
         assert [row["path"] for row in csv.DictReader(file)] == [str(broken)]
     assert read_metrics(tmp_path / "run")[-1]["broken_videos"] == 1
@@ -173,10 +173,10 @@ def test_too_many_broken_videos_end_the_run_with_their_list(videos, tmp_path):
     for broken in files(tmp_path / "videos")[:3]:
         broken.write_bytes(b"not a video")
     run = dict(data__path=tmp_path / "videos" / "train.csv", total_steps=8)
-    done = subprocess.run(command("quickstart.py", tmp_path / "run", **run), cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1
-    assert "cannot be read, more than data.max_broken_share=0.05" in done.stderr
-    assert "Traceback" not in done.stderr
+    status, _, errors = run_here(command("quickstart.py", tmp_path / "run", **run))
+    assert status == 1
+    assert "cannot be read, more than data.max_broken_share=0.05" in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.full
@@ -189,13 +189,14 @@ def test_a_finished_run_without_its_checkpoints_is_still_finished(videos, tmp_pa
 def test_an_unreadable_test_set_costs_no_model(videos, tmp_path):
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "a.mp4").write_bytes(b"not a video")
-    printed = train(
+    printed = train_here(
         "quickstart.py", tmp_path / "run", data__path=videos, data__test_path=tmp_path / "broken", total_steps=1
     )
     assert "none of its clips can be read" in printed
     assert VideoMAEForPreTraining.from_pretrained(tmp_path / "run")
 
 
+@pytest.mark.full
 def test_paths_may_have_spaces(videos, tmp_path):
     config = tmp_path / "my recipes" / "my quick.py"
     config.parent.mkdir()
@@ -207,7 +208,7 @@ def test_paths_may_have_spaces(videos, tmp_path):
 
 
 def test_a_workdir_of_another_model_is_refused(videos, tmp_path):
-    train("quickstart.py", tmp_path, data__path=videos, total_steps=2)
+    train_here("quickstart.py", tmp_path, data__path=videos, total_steps=2)
     message = fail("quickstart.py", tmp_path, data__path=videos, total_steps=2, model__image_size=48)
     assert "belongs to another run: model.image_size is [32] there and [48] here" in message
 
@@ -257,7 +258,7 @@ def test_kinetics_without_kinetics_says_what_to_do(tmp_path):
 
 
 def test_neighbours_vote_during_pretraining(videos, tmp_path):
-    train("quickstart.py", tmp_path, data__path=videos, data__val_path=videos, total_steps=1, eval__knn_videos=6)
+    train_here("quickstart.py", tmp_path, data__path=videos, data__val_path=videos, total_steps=1, eval__knn_videos=6)
     share = read_metrics(tmp_path)[-1]["val_knn_top1"] / 100
     assert 0 <= share <= 1
     assert share * 6 == pytest.approx(round(share * 6))  # of six videos
@@ -267,7 +268,7 @@ def test_a_broken_video_does_not_vote_and_costs_no_run(videos, tmp_path):
     shutil.copytree(videos, tmp_path / "videos")
     next((tmp_path / "videos" / "left").iterdir()).write_text("no video")
     keys = dict(data__path=tmp_path / "videos" / "train.csv", data__max_broken_share=0.5, eval__knn_videos=8)
-    train("quickstart.py", tmp_path / "run", data__val_path=videos, total_steps=1, **keys)
+    train_here("quickstart.py", tmp_path / "run", data__val_path=videos, total_steps=1, **keys)
     assert "val_knn_top1" in read_metrics(tmp_path / "run")[-1]
     lines = ["path", *(str(path) for path in files(videos))]
     (tmp_path / "unlabelled.csv").write_text("\n".join(lines))

@@ -12,6 +12,7 @@ def quick_compilation() -> Iterator[None]:
 
     The modules without it compile as users do.
     """
+    before = jax.config.read("jax_disable_most_optimizations")  # `make test` leaves them out everywhere
     jax.config.update("jax_disable_most_optimizations", True)
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)

@@ -34,9 +34,10 @@ CHANGES = {
 def config(request) -> Iterator[VideoMAEConfig]:
     """The square one is compiled as users do, the others in half the time (see `quick_compilation`)."""
     jax.clear_caches()  # which do not tell the two apart
+    before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", request.param != "square")
     yield TINY.adapt(position_grid=None, **CHANGES[request.param])
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(scope="module")

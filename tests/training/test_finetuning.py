@@ -204,7 +204,7 @@ def test_with_adapters_the_encoder_is_trained_through_them_alone(finetuning, pat
     assert dataclasses.replace(finetuning, adapter_rank=2).trains(path, (2, 4, 4)).all() == wanted
 
 
-@pytest.mark.parametrize("accumulation", [2, 4])
+@pytest.mark.parametrize("accumulation", [pytest.param(2, marks=pytest.mark.full), 4])
 def test_accumulation_changes_nothing_also_with_mixing(finetuning, labelled, accumulation):
     task = dataclasses.replace(finetuning, mixing=Mixing(0.8, 1.0, 1.0, 0.5), erasing=0.25)
     mesh = make_mesh(data=-1, fsdp=1, tensor=1)
