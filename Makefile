@@ -1,6 +1,8 @@
 # Everything sets itself up in .venv; Python 3.11 or newer is all that must be there.
 PYTHON ?= python3
 BIN = .venv/bin
+# Packages come without bytecode, most of which nobody imports: Python writes it where it does.
+export PYTHONDONTWRITEBYTECODE =
 
 .PHONY: demo demo-eval test test-full torture lint
 
