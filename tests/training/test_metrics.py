@@ -1,8 +1,11 @@
 import json
 import struct
+import threading
 import time
 
+import numpy as np
 import pytest
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from videomae_jax.training.metrics import Clock, MetricsLog, read_metrics
 from videomae_jax.training.progress import measured_line, progress_line
@@ -51,12 +54,31 @@ def test_what_is_not_finite_is_null(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 5, "loss": None, "grad_norm": None, "skipped_steps": 5}]
 
 
-def test_tensorboard_gets_the_same_numbers(tmp_path):
-    write(tmp_path, 0, [10])
-    (events,) = tmp_path.glob("events.out.tfevents.*")
-    content = events.read_bytes()
-    assert b"loss" in content
-    assert struct.pack("<f", 5.0) in content
+def test_tensorboard_gets_the_same_numbers_at_once(tmp_path):
+    threads = threading.active_count()
+    log = MetricsLog(tmp_path, 6)
+    log.write(10, {"loss": 5.0, "accuracy": 0.75})
+    log.picture(10, "clips", np.zeros((4, 6, 3), np.uint8))
+    assert threading.active_count() == threads, "a thread's queue that Ctrl-C interrupts can hang the run's end"
+    (file,) = tmp_path.glob("events.out.tfevents.*")
+    version, start, numbers, picture = events_of(file)
+    log.close()
+    assert version.file_version == "brain.Event:2"
+    assert start.step == 7 and start.session_log.status == SessionLog.START  # hides what a lost future wrote
+    assert numbers.step == 10
+    assert {value.tag: value.simple_value for value in numbers.summary.value} == {"loss": 5.0, "accuracy": 0.75}
+    assert picture.step == 10 and picture.summary.value[0].tag == "clips"
+    assert (picture.summary.value[0].image.height, picture.summary.value[0].image.width) == (4, 6)
+    assert start.wall_time <= numbers.wall_time <= time.time()
+
+
+def events_of(file):
+    """The records of an events file: its length, a checksum of that, the event, a checksum of it."""
+    content = file.read_bytes()
+    while content:
+        (length,) = struct.unpack("<Q", content[:8])
+        yield Event.FromString(content[12 : 12 + length])
+        content = content[16 + length :]
 
 
 def test_progress_line_says_where_the_run_is():

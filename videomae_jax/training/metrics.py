@@ -17,7 +17,10 @@ from videomae_jax.training.processes import is_first
 if hide_torch := "torch" not in sys.modules:
     sys.modules["torch"] = None
 try:
-    from tensorboardX import SummaryWriter
+    from tensorboardX.event_file_writer import EventsWriter
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import image
 finally:
     if hide_torch:
         del sys.modules["torch"]
@@ -28,11 +31,14 @@ class MetricsLog:
 
     A continued run is cut back to the step it restored: what came after it is written again. Of several processes the
     first writes. What is not finite is null.
+
+    Events are written here and now: in the thread of tensorboardX's `SummaryWriter`, Ctrl-C at the wrong moment leaves
+    its queue asleep, and the run waits for it for ever.
     """
 
     def __init__(self, workdir: Path, restored_step: int):
         if not is_first():
-            self._file, self._events = open(os.devnull, "a"), SummaryWriter(write_to_disk=False)
+            self._file, self._events = open(os.devnull, "a"), None
             return
         path = workdir / "metrics.jsonl"
         rows = [row for row in read_metrics(workdir) if row["step"] <= restored_step]
@@ -40,23 +46,31 @@ class MetricsLog:
         kept.write_text("".join(json.dumps(row) + "\n" for row in rows))
         kept.replace(path)
         self._file = path.open("a")
-        self._events = SummaryWriter(str(workdir), purge_step=restored_step + 1)
+        self._events = EventsWriter(str(workdir / "events"))
+        self._event(Event(step=restored_step + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def write(self, step: int, values: dict[str, float]) -> None:
         """One line of numbers."""
         finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
         self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+        scalars = [Summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._event(Event(step=step, summary=Summary(value=scalars)))
 
     def picture(self, step: int, name: str, picture: UInt8[np.ndarray, "H W 3"]) -> None:
         """A picture for TensorBoard."""
-        self._events.add_image(name, picture, step, dataformats="HWC")
+        self._event(Event(step=step, summary=image(name, picture, dataformats="HWC")))
+
+    def _event(self, event: Event) -> None:
+        if self._events:
+            event.wall_time = time.time()
+            self._events.write_event(event)
+            self._events.flush()
 
     def close(self) -> None:
         self._file.close()
-        self._events.close()
+        if self._events:
+            self._events.close()
 
 
 def read_metrics(workdir: Path) -> list[dict[str, float]]:
