@@ -10,7 +10,7 @@ import sys
 
 import psutil
 import pytest
-from train_command import ROOT, command, kill_at, losses, train
+from train_command import ROOT, command, kill_at, losses, train, train_here
 
 from videomae_jax.training.metrics import read_metrics
 
@@ -76,7 +76,7 @@ def test_a_video_that_is_removed_on_the_way_is_replaced_and_listed(videos, tmp_p
     run |= dict(data__max_broken_share=0.2)
     kill_at("step 3/6", command("quickstart.py", tmp_path / "run", **run))
     removed.unlink()
-    train("quickstart.py", tmp_path / "run", **run)
+    train_here("quickstart.py", tmp_path / "run", **run)
     assert read_metrics(tmp_path / "run")[-1]["step"] == 6
     with (tmp_path / "run" / "broken_videos.csv").open(newline="") as file:
         assert {row["path"] for row in csv.DictReader(file)} == {str(removed)}
