@@ -17,13 +17,14 @@ from videomae_jax.data.clips import CenterClip
 from videomae_jax.data.pipeline import heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
+from videomae_jax.model.completion import complete, distance_weighted
 from videomae_jax.model.losses import token_errors
 from videomae_jax.model.masking import MaskIds
-from videomae_jax.model.patches import gather, patchify, unit_pixels, unpatchify
+from videomae_jax.model.patches import gather, patchify, to_bytes, unit_pixels, unpatchify
 from videomae_jax.training.mesh import own_rows
 from videomae_jax.training.stall import in_time
 from videomae_jax.training.tasks import Pretraining, clip_keys
-from videomae_jax.training.trivial import distance_weighted, mean_colour
+from videomae_jax.training.trivial import mean_colour
 
 PICTURE_CLIPS = 6  # rows of a picture
 
@@ -116,28 +117,9 @@ class Reconstruction:
     def _views(self, pixels: Float[Array, "B N P"], predicted: Float[Array, "B M P"], mask: MaskIds):
         """Clips as the encoder sees them and as the decoder completes them, uint8 [B T H W C]."""
         config = self.task.config
-        if config.norm_pix_loss:
-            predicted = self._with_visible_statistics(predicted, pixels, mask)
-        rows = jnp.arange(len(pixels))[:, None]
-        seen = pixels.at[rows, mask.masked].set(0.5)
-        complete = pixels.at[rows, mask.masked].set(predicted)
-        return tuple(
-            jnp.round(255 * jnp.clip(unpatchify(x, config.patch, config.grid), 0, 1)).astype(jnp.uint8)
-            for x in (seen, complete)
-        )
-
-    def _with_visible_statistics(self, predicted, pixels, mask):
-        """Pixels of normalised predictions, with mean and deviation filled in from the visible cubes around.
-
-        The original's demo takes the hidden cubes' own, which no model predicted, and looks better than it is.
-        """
-        config = self.task.config
-        channels = config.num_channels
-        cubes = pixels.reshape(*pixels.shape[:2], -1, channels)
-        statistics = jnp.concatenate([cubes.mean(axis=2), cubes.std(axis=2, ddof=1)], axis=-1)
-        filled = distance_weighted(gather(statistics, mask.visible), mask.visible, mask.masked, config.grid)
-        mean, deviation = (jnp.tile(x, config.patch_dim // channels) for x in jnp.split(filled, 2, axis=-1))
-        return predicted * deviation + mean
+        seen = pixels.at[jnp.arange(len(pixels))[:, None], mask.masked].set(0.5)
+        completed = complete(pixels, predicted, mask, config, config.grid)
+        return tuple(to_bytes(unpatchify(x, config.patch, config.grid)) for x in (seen, completed))
 
 
 def draw(views: UInt8[np.ndarray, "S 3 T H W C"], *, height: int = 160, gap: int = 6) -> UInt8[np.ndarray, "Y X 3"]:

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from einops import rearrange
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped, UInt8
 
 
 def patchify(video: Shaped[Array, "B T H W C"], patch: tuple[int, int, int]) -> Shaped[Array, "B N P"]:
@@ -47,6 +47,11 @@ def unit_pixels(
         return patches / np.float32(255)
     cubes = patches.shape[-1] // len(mean)
     return patches.astype(jnp.float32) * np.tile(np.float32(std), cubes) + np.tile(np.float32(mean), cubes)
+
+
+def to_bytes(pixels: Float[Array, "..."]) -> UInt8[Array, "..."]:
+    """Pixels in [0, 1], cut off beyond, as pictures have them: 0 to 255."""
+    return jnp.round(255 * jnp.clip(pixels, 0, 1)).astype(jnp.uint8)
 
 
 def pixel_targets(pixels: Float[Array, "B M P"], channels: int, norm_pix: bool) -> Float[Array, "B M P"]:
