@@ -1,0 +1,35 @@
+"""A model with the processor of its videos."""
+
+from pathlib import Path
+from typing import TypeVar
+
+from flax import nnx
+
+from videomae_jax.data.processor import VideoMAEImageProcessor
+from videomae_jax.weights.convert import load
+
+Wanted = TypeVar("Wanted", bound=nnx.Module)
+
+
+def opened(
+    model: nnx.Module | str | Path, processor: VideoMAEImageProcessor | None, *kinds: type[Wanted]
+) -> tuple[Wanted, VideoMAEImageProcessor]:
+    """A model of one of some kinds, and its processor.
+
+    Args:
+      model: a model, or whatever `from_pretrained` takes: a run's folder, a file, a Hub id.
+      processor: None for the one beside the checkpoint, or of a model's clips.
+      kinds: its classes that will do.
+
+    Raises:
+      ValueError: another kind of model, or none that can be loaded.
+    """
+    name = "the model"
+    if isinstance(model, str | Path):
+        name = model
+        model, beside = load(model)
+        processor = processor or beside
+    if not isinstance(model, kinds):
+        wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
+        raise ValueError(f"{name} is a {type(model).__name__}; this takes {wanted}.")
+    return model, processor or VideoMAEImageProcessor.for_model(model.config)
