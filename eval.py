@@ -26,10 +26,10 @@ from videomae_jax.data.randaugment import GEOMETRIC, OPERATIONS, RandAugment
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
 from videomae_jax.evaluation import knn, results
-from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.multiview import MultiView, measuring, videos_at_a_time, views_of
 from videomae_jax.evaluation.predictions import Predictions
 from videomae_jax.evaluation.scores import BEST, Scores, scores_of
+from videomae_jax.model.readout import pooled_features
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import SCRATCH, DownstreamRecipe

@@ -19,12 +19,12 @@ from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.clips import MultiViewClips, PretrainingClips
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError
-from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.knn import vote
 from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.evaluation.reconstruction import Reconstruction
 from videomae_jax.evaluation.scores import classification_scores
 from videomae_jax.model.masking import Masking
+from videomae_jax.model.readout import pooled_features
 from videomae_jax.training import command_line
 from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE

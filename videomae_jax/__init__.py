@@ -1,5 +1,6 @@
 """VideoMAE in JAX: masked video pre-training and what follows from it."""
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from videomae_jax.config import VideoMAEConfig
@@ -7,6 +8,9 @@ from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideo
 
 if TYPE_CHECKING:
     from videomae_jax.data.processor import VideoMAEFeatureExtractor, VideoMAEImageProcessor
+    from videomae_jax.inference.classify import classify, classify_windows
+    from videomae_jax.inference.features import extract_features
+    from videomae_jax.inference.reconstruct import reconstruct
 
 __all__ = [
     "VideoMAEConfig",
@@ -15,13 +19,24 @@ __all__ = [
     "VideoMAEForVideoClassification",
     "VideoMAEImageProcessor",
     "VideoMAEModel",
+    "classify",
+    "classify_windows",
+    "extract_features",
+    "reconstruct",
 ]
+
+# Models work where nothing decodes videos: PyAV and OpenCV are imported with the first of these.
+_OF_VIDEOS = {
+    "VideoMAEFeatureExtractor": "data.processor",
+    "VideoMAEImageProcessor": "data.processor",
+    "classify": "inference.classify",
+    "classify_windows": "inference.classify",
+    "extract_features": "inference.features",
+    "reconstruct": "inference.reconstruct",
+}
 
 
 def __getattr__(name: str) -> Any:
-    # Models work where nothing decodes videos: PyAV and OpenCV are imported with the first processor.
-    if name in ("VideoMAEFeatureExtractor", "VideoMAEImageProcessor"):
-        from videomae_jax.data import processor
-
-        return getattr(processor, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _OF_VIDEOS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_OF_VIDEOS[name]}"), name)

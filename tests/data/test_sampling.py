@@ -7,6 +7,7 @@ from videomae_jax.data.sampling import (
     center_clip,
     dense_clip,
     dense_views,
+    dense_windows,
     random_clip,
     spread_clip,
     uniform_clip,
@@ -237,3 +238,22 @@ def test_no_segments_are_an_error():
         dense_views(10, 16, 4, 0)
     with pytest.raises(ValueError, match="num_segments=0"):
         uniform_views(10, 16, 0)
+
+
+@given(st.integers(1, 300), st.integers(1, 16), st.integers(1, 8), st.integers(1, 40))
+def test_windows_cover_a_video_from_its_first_frame_to_its_last(num_video_frames, num_frames, stride, hop):
+    windows = dense_windows(num_video_frames, num_frames, stride, hop)
+    span = stride * (num_frames - 1) + 1
+    assert windows[0, 0] == 0 and windows[-1, -1] == num_video_frames - 1
+    gaps = np.diff(windows[:, 0])
+    assert (gaps[:-1] == hop).all() and (gaps[-1:] <= hop).all() and (gaps > 0).all()
+    if num_video_frames >= span:
+        assert (np.diff(windows, axis=1) == stride).all()
+    else:
+        assert len(windows) == 1
+        np.testing.assert_array_equal(windows[0], np.minimum(stride * np.arange(num_frames), num_video_frames - 1))
+
+
+def test_windows_that_do_not_move_are_an_error():
+    with pytest.raises(ValueError, match="at least one frame apart, got hop=0"):
+        dense_windows(10, 4, 1, 0)

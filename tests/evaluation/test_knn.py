@@ -12,10 +12,10 @@ from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.sources import VideoSource, open_source
 from videomae_jax.data.video import write_video
-from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.knn import CHUNK, knn_scores, vote
 from videomae_jax.evaluation.multiview import MultiView
 from videomae_jax.evaluation.predictions import Predictions
+from videomae_jax.model.readout import pooled_features
 from videomae_jax.training.mesh import batch_sharding, make_mesh
 
 CONFIG = VideoMAEConfig.from_size(

@@ -9,8 +9,8 @@ from videomae_jax import VideoMAEConfig, VideoMAEForVideoClassification
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.data.video import VideoReadError, write_video
-from videomae_jax.evaluation.features import pooled_features
 from videomae_jax.evaluation.multiview import MultiView
+from videomae_jax.model.readout import pooled_features
 from videomae_jax.training.mesh import batch_sharding, make_mesh
 
 CONFIG = VideoMAEConfig.from_size(

@@ -119,6 +119,23 @@ def dense_views(num_video_frames: int, num_frames: int, stride: int, num_segment
     return strided[np.minimum(steps, len(strided) - 1)]
 
 
+def dense_windows(num_video_frames: int, num_frames: int, stride: int, hop: int) -> Int64[np.ndarray, "S T"]:
+    """Clips of T = `num_frames` frames, `stride` apart, one after the other over a whole video.
+
+    The first begins with the video, each of the others `hop` frames after the one before, and the last one, which may
+    follow sooner, ends with the video's last frame. A short video is one clip, which repeats that frame.
+
+    Raises:
+      ValueError: a number is below 1.
+    """
+    _check_lengths(num_video_frames, num_frames, stride)
+    if hop < 1:
+        raise ValueError(f"windows must be at least one frame apart, got hop={hop}")
+    last = max(num_video_frames - 1 - stride * (num_frames - 1), 0)
+    starts = np.append(np.arange(0, last, hop, dtype=np.int64), last)
+    return np.minimum(starts[:, None] + stride * np.arange(num_frames), num_video_frames - 1)
+
+
 def uniform_views(num_video_frames: int, num_frames: int, num_segments: int) -> Int64[np.ndarray, "S T"]:
     """S = `num_segments` clips of the whole video, T = `num_frames` equal ticks apart: tests on SSv2.
 

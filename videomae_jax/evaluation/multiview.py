@@ -5,36 +5,24 @@ import functools
 from collections.abc import Callable, Iterable, Iterator
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Float, PyTree, UInt8
 
-from videomae_jax.config import MULTI_LABEL, REGRESSION, VideoMAEConfig
+from videomae_jax.config import VideoMAEConfig
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.pipeline import HeldoutBatch, heldout_batches
 from videomae_jax.data.sources import VideoSource
 from videomae_jax.evaluation.predictions import Predictions
-from videomae_jax.model.videomae import VideoMAEForVideoClassification
+from videomae_jax.model.readout import class_scores
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.mesh import batch_sharding, batch_shards, own_rows, shardings
 from videomae_jax.training.progress import say
 from videomae_jax.training.stall import in_time
 
 PerClip = Callable[[nnx.Module, UInt8[Array, "B T H W C"]], Float[Array, "B K"]]
-
-
-def class_scores(model: VideoMAEForVideoClassification, video: UInt8[Array, "B T H W C"]) -> Float[Array, "B K"]:
-    """Probabilities of the classes, or regressed numbers, fp32.
-
-    Their mean over views is the published one: of probabilities, not of logits (V1 engine_for_finetuning.py:233-282).
-    """
-    logits = model(video).logits.astype(jnp.float32)
-    if model.config.problem_type == REGRESSION:
-        return logits
-    return jax.nn.sigmoid(logits) if model.config.problem_type == MULTI_LABEL else jax.nn.softmax(logits)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
-from videomae_jax.evaluation.features import pooled_features
+from videomae_jax.model.readout import pooled_features
 
 CONFIG = VideoMAEConfig.from_size(
     "tiny",
