@@ -13,7 +13,12 @@ import transformers
 from flax import nnx
 from transformers.models.videomae.image_processing_pil_videomae import VideoMAEImageProcessorPil
 
-from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining, VideoMAEForVideoClassification
+from videomae_jax import (
+    VideoMAEConfig,
+    VideoMAEForPreTraining,
+    VideoMAEForVideoClassification,
+    VideoMAEImageProcessor,
+)
 from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).parents[1]
@@ -26,7 +31,7 @@ LABELS = ["abseiling", "eating spaghetti", "juggling balls", "playing cello", "s
 def examples():
     """The README's blocks of Python."""
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    return dict(zip(("checkpoint", "run", "training"), blocks, strict=True))
+    return dict(zip(("checkpoint", "run", "training", "videos"), blocks, strict=True))
 
 
 def run(block, folder, monkeypatch):
@@ -60,6 +65,19 @@ def test_the_example_of_a_run_reconstructs(tmp_path, monkeypatch, capsys):
         run(examples()["training"], tmp_path, monkeypatch)
     assert float(capsys.readouterr().out) == pytest.approx(np.log(6), rel=1e-3)  # it cannot tell six classes apart yet
     assert VideoMAEForVideoClassification.from_pretrained(tmp_path / "runs" / "classifier").config.num_labels == 6
+
+
+def test_the_example_of_videos_classifies_them(tmp_path, monkeypatch, capsys):
+    config = VideoMAEConfig.from_size("tiny", image_size=32, num_frames=4, id2label=dict(enumerate(LABELS)))
+    folder = tmp_path / "runs" / "ucf101_finetune" / "model"
+    VideoMAEForVideoClassification(config, rngs=nnx.Rngs(0)).save_pretrained(folder)
+    VideoMAEImageProcessor.for_model(config, frame_stride=4).save_pretrained(folder)
+    write_video(tmp_path / "clip.mp4", np.random.default_rng(0).integers(0, 256, (40, 48, 64, 3), np.uint8), fps=8)
+    run(examples()["videos"], tmp_path, monkeypatch)
+    scores, *windows, shape = capsys.readouterr().out.splitlines()
+    assert scores.startswith("[Score(label=") and scores.count("label=") == 5
+    assert [line.split(":")[0] for line in windows] == ["0.0 s to 2.0 s", "2.0 s to 4.0 s", "3.4 s to 5.0 s"]
+    assert shape == "(3, 2, 128)"
 
 
 @pytest.mark.parametrize("command", re.findall(r"    python -m ([\w.]+)", README))
