@@ -63,7 +63,9 @@ def platform() -> str:
 
 def backend(platform: str, query: Float[Array, "B N K H"]) -> Attend:
     """The fastest way of attending that this platform has for queries of this shape and dtype."""
-    _, N, _, H = query.shape
+    B, N, _, H = query.shape
+    if not isinstance(B, int):
+        return attend_plainly  # `jax.export` for any number of clips, and perhaps for other platforms than this
     if platform == "cpu":
         return attend_in_tiles
     if platform == "tpu" and N >= LONG:

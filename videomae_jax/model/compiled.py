@@ -40,11 +40,13 @@ def in_few_sizes(method: Callable, clips: Any, *args: Any, **static: Any) -> Any
       *args: other arrays, or None.
       **static: passed on.
     """
-    rows = clips.shape[0]
-    missing = few_sizes(rows) - rows
     arrays = jax.tree.leaves((clips, args, nnx.state(method.__self__)))
     traced = any(isinstance(array, jax.core.Tracer) for array in arrays)
-    if missing == 0 or traced or (isinstance(clips, jax.Array) and len(clips.devices()) > 1):
+    if traced or (isinstance(clips, jax.Array) and len(clips.devices()) > 1):
+        return method(clips, *args, **static)
+    rows = clips.shape[0]
+    missing = few_sizes(rows) - rows
+    if missing == 0:
         return method(clips, *args, **static)
 
     def filled(x):

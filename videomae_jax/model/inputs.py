@@ -14,7 +14,7 @@ from videomae_jax.config import VideoMAEConfig
 def clip_counts(config: VideoMAEConfig, pixel_values: Array) -> tuple[int, int]:
     """B and N, how many clips and tokens of each these are; errors as in `clip_grid`."""
     grid = clip_grid(config, pixel_values)
-    return len(pixel_values), math.prod(grid)
+    return pixel_values.shape[0], math.prod(grid)  # of any batch, too (`jax.export`)
 
 
 def clip_grid(config: VideoMAEConfig, pixel_values: Array) -> tuple[int, int, int]:

@@ -1,0 +1,88 @@
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from videomae_jax import VideoMAEForPreTraining, VideoMAEImageProcessor
+from videomae_jax.inference.export import export, main
+from videomae_jax.model.readout import class_scores, pooled_features
+
+RUN_WITHOUT_THIS_PACKAGE = """
+import sys
+sys.modules["videomae_jax"] = None  # an import of it fails
+import jax.export, numpy as np
+
+program = jax.export.deserialize(open(sys.argv[1], "rb").read())
+np.save(sys.argv[3], program.call(np.load(sys.argv[2])))
+"""
+
+
+def call(file, frames):
+    return np.asarray(jax.export.deserialize(file.read_bytes()).call(frames))
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint, tmp_path_factory):
+    file = tmp_path_factory.mktemp("exported") / "new" / "model.stablehlo"
+    main([str(checkpoint), str(file), "--platforms", "cpu", "tpu"])
+    return file
+
+
+def smooth(*shape):
+    """Frames whose pixels are not far from their neighbours', as in videos."""
+    B, T, H, W = shape
+    t, y, x = np.ogrid[:T, :H, :W]
+    waves = [np.sin(y / 7 + clip) + np.cos(x / 5 + t) + np.sin((x + y) / 11 * (clip + 1)) for clip in range(B)]
+    return (np.stack([np.stack(waves), -np.stack(waves), np.cos(waves)], axis=-1) * 40 + 128).astype(np.uint8)
+
+
+def test_it_runs_without_this_package(brightness, exported, tmp_path):
+    frames = smooth(2, 4, 32, 32)
+    np.save(tmp_path / "frames.npy", frames)
+    words = [exported, tmp_path / "frames.npy", tmp_path / "scores.npy"]
+    subprocess.run([sys.executable, "-c", RUN_WITHOUT_THIS_PACKAGE, *words], check=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "scores.npy"), class_scores(brightness, frames), atol=1e-5)
+
+
+@pytest.mark.parametrize("clips", [1, 3])
+@pytest.mark.parametrize("size", [(48, 64), (64, 48), (100, 75), (20, 40)], ids=str)
+def test_frames_of_any_size_are_fitted_as_the_processor_does(brightness, exported, clips, size):
+    frames = smooth(clips, 4, *size)
+    processor = VideoMAEImageProcessor.for_model(brightness.config)
+    wanted = class_scores(brightness, processor(list(frames), return_tensors="jax").pixel_values)
+    # The processor rounds resized pixels to bytes: half a grey level.
+    np.testing.assert_allclose(call(exported, frames), wanted, atol=5e-3)
+
+
+def test_its_description_says_what_goes_in_and_what_comes_out(exported):
+    description = json.loads(exported.with_name("model.stablehlo.json").read_text())
+    assert description["labels"] == ["dark", "bright"] and description["result"] == "scores [B, labels]"
+    assert (description["num_frames"], description["frame_stride"]) == (4, 2)
+    assert description["platforms"] == ["cpu", "tpu"]
+
+
+def test_an_encoder_gives_its_vectors(brightness, tmp_path):
+    model = VideoMAEForPreTraining(brightness.config, rngs=nnx.Rngs(0))
+    export(model, tmp_path / "encoder.stablehlo", platforms=["cpu"])
+    frames = smooth(2, 4, 32, 32)
+    features = call(tmp_path / "encoder.stablehlo", frames)
+    np.testing.assert_allclose(features, pooled_features(model, frames), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(do_center_crop=False, size={"height": 32, "width": 32}), "only processors that resize, crop"),
+        (dict(size={"height": 32, "width": 32}), "only processors that resize the shortest edge"),
+    ],
+)
+def test_what_the_program_would_do_otherwise_is_refused(brightness, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        export(brightness, tmp_path / "model", processor=VideoMAEImageProcessor(**options), platforms=["cpu"])
+    with pytest.raises(ValueError, match="platforms are some of cpu, cuda, rocm, tpu, got abacus"):
+        export(brightness, tmp_path / "model", platforms=["abacus"])
+    assert not list(tmp_path.iterdir())
