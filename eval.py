@@ -37,6 +37,7 @@ from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.init_from import classifier_config, find_encoder, trained_config
 from videomae_jax.training.loop import train
 from videomae_jax.training.mesh import batch_sharding, check_batch, compute_dtype, make_mesh
+from videomae_jax.training.model_card import write_model_card
 from videomae_jax.training.optimizer import WarmupCosine, finetuning_optimizer
 from videomae_jax.training.processes import is_first, wait_for_all
 from videomae_jax.training.programs import keep_programs
@@ -282,6 +283,8 @@ def report(recipe: DownstreamRecipe, workdir: Path, broken: BrokenVideos) -> Non
     broken.share()
     lines = [("run", workdir)]
     if recipe.trains:
+        if is_first():
+            write_model_card(workdir)
         lines.append(("model", model_folder(workdir)))
     if (workdir / RESULTS_FILE).exists():
         content = json.loads((workdir / RESULTS_FILE).read_text())

@@ -31,7 +31,9 @@ from videomae_jax.training.downstream import NEIGHBOURS, TEMPERATURE
 from videomae_jax.training.loop import picture_file, train
 from videomae_jax.training.mesh import batch_sharding, batch_shards, check_batch, make_mesh
 from videomae_jax.training.metrics import read_metrics
+from videomae_jax.training.model_card import write_model_card
 from videomae_jax.training.optimizer import WarmupCosine, adamw
+from videomae_jax.training.processes import is_first
 from videomae_jax.training.programs import keep_programs
 from videomae_jax.training.progress import say
 from videomae_jax.training.recipe import Recipe
@@ -192,6 +194,8 @@ def differences(config: VideoMAEConfig, masking: Masking) -> Iterator[str]:
 def report(workdir: Path, sources: dict[str, VideoSource], broken: BrokenVideos) -> None:
     """Says what came out and where it is."""
     broken.share()
+    if is_first():
+        write_model_card(workdir)
     row = read_metrics(workdir)[-1]
     lines = [("run", workdir), ("model", model_folder(workdir))]
     for name, source in sources.items():

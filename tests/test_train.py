@@ -44,6 +44,10 @@ def test_every_config_runs_two_steps(config, videos, tmp_path):
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.num_frames == 4
     assert (tmp_path / "images" / "val_0000002.png").stat().st_size > 0
     assert json.loads((tmp_path / "recipe.json").read_text())["total_steps"] == 2
+    card = (tmp_path / "model" / "README.md").read_text()
+    assert "pre-trained\n" in card and "| length | 2 steps |" in card
+    assert f"| loss, val videos, one clip each | {last['val_loss']:.4g} |" in card
+    assert str(videos) not in card and str(tmp_path) not in card
 
 
 def test_views_accumulation_masks_and_bfloat16_go_together(videos, tmp_path):
