@@ -8,6 +8,7 @@ from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideo
 
 if TYPE_CHECKING:
     from videomae_jax.data.processor import VideoMAEFeatureExtractor, VideoMAEImageProcessor
+    from videomae_jax.inference.attention_map import attention_map
     from videomae_jax.inference.classify import classify, classify_windows
     from videomae_jax.inference.features import extract_features
     from videomae_jax.inference.reconstruct import reconstruct
@@ -19,6 +20,7 @@ __all__ = [
     "VideoMAEForVideoClassification",
     "VideoMAEImageProcessor",
     "VideoMAEModel",
+    "attention_map",
     "classify",
     "classify_windows",
     "extract_features",
@@ -29,6 +31,7 @@ __all__ = [
 _OF_VIDEOS = {
     "VideoMAEFeatureExtractor": "data.processor",
     "VideoMAEImageProcessor": "data.processor",
+    "attention_map": "inference.attention_map",
     "classify": "inference.classify",
     "classify_windows": "inference.classify",
     "extract_features": "inference.features",
