@@ -97,6 +97,20 @@ def test_integers_beside_names_are_names(root):
     fails("line 2: label '0' is not one of .*; nor are 'fly'; correct", labelled(root, 0, "fly"), MOVES)
 
 
+@pytest.mark.parametrize("wrong", ["-1", "100000", "1700000000", "9" * 5000])
+def test_numbers_that_cannot_be_of_classes_are_errors_with_their_line(root, wrong):
+    message = (
+        rf"list\.csv, line 3: label '{wrong[:30]}.* is no number of a class, counted from 0 to at most 99999; leave"
+    )
+    for known in (None, MOVES):
+        fails(message, labelled(root, 0, wrong, 1), known)
+        fails(message, labelled(root, "0|1", f"2|{wrong}"), known, MULTI)
+    fails(r"list\.txt, line 1: label '100000' is no number", listing(root, "a.mp4 100000\n", "list.txt"))
+    # Beside names it is one.
+    assert open_source(labelled(root, "low", wrong, "high")).class_names == tuple(sorted(("low", wrong, "high")))
+    assert open_source(labelled(root, "000099999")).labels.tolist() == [99999]
+
+
 def test_more_classes_than_known_are_named_and_fewer_are_fine(root):
     fails(
         r"line 3: label 'b' is not one of the 1 known classes \(a\); nor are 'c', 'd'; correct",

@@ -15,6 +15,8 @@ from videomae_jax.data.images import numbered_images
 from videomae_jax.data.labels import SEPARATOR, is_integer, split_label
 
 _THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
+_WHOLE_NUMBER = re.compile(r"-?\d+", re.ASCII)
+_CLASS_NUMBER = re.compile(r"0*\d{1,5}", re.ASCII)
 _SSV2_FRAMES = "SomethingV2"
 _SSV2_STRIDE = 2
 _FOLDERS_LOOKED_AT = 50
@@ -28,7 +30,7 @@ def read_manifest(manifest: Path, problem_type: str = SINGLE_LABEL) -> tuple[lis
     In regression the names are "0", "1", ..., one for each number that the first video has.
 
     Raises:
-      ValueError: a line cannot be understood.
+      ValueError: a line cannot be understood, or a number is none of a class.
     """
     numbered = read_lines(manifest)
     columns = csv_values(numbered[0][1])
@@ -43,11 +45,24 @@ def read_manifest(manifest: Path, problem_type: str = SINGLE_LABEL) -> tuple[lis
     if problem_type == REGRESSION:
         return entries, tuple(map(str, range(len(labels[0]))))
     names = sorted({name for label in labels for name in label})
+    _check_numbers(manifest, entries, labels)
     if not names or not all(map(is_integer, names)):
         return entries, tuple(names)
     plain = (SEPARATOR.join(str(int(name)) for name in label) for label in labels)  # "007" is class 7
     entries = [entry._replace(label=label) for entry, label in zip(entries, plain, strict=True)]
     return entries, tuple(str(index) for index in range(max(map(int, names)) + 1))
+
+
+def _check_numbers(manifest: Path, entries: list[Entry], labels: list[tuple[str, ...]]) -> None:
+    """Raises a ValueError where all labels are whole numbers, and one is below 0 or too large to count classes."""
+    if not all(_WHOLE_NUMBER.fullmatch(name) for label in labels for name in label):
+        return
+    for entry, label in zip(entries, labels, strict=True):
+        if wrong := [name for name in label if not _CLASS_NUMBER.fullmatch(name)]:
+            raise ValueError(
+                f"manifest {manifest}, {entry.where}: label {wrong[0]!r:.40} is no number of a class, counted from 0 "
+                "to at most 99999; leave videos without a class out, and give names to classes that are other numbers"
+            )
 
 
 def _parse_csv(manifest: Path, columns: list[str], numbered: list[tuple[int, str]], problem_type: str) -> list[Entry]:
