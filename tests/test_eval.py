@@ -586,7 +586,7 @@ def test_models_whose_classes_have_no_names(clips, tmp_path, capsys):
     with pytest.raises(ValueError, match="names 2 classes, and init_from=.*four has 4 without names"):
         run("ucf101_finetune:size=tiny", clips, tmp_path / "b", **keys | dict(init_from=tmp_path / "four"))
     run("ucf101_finetune:size=tiny", clips, tmp_path / "c", **keys | dict(init_from=tmp_path / "two"))
-    assert "taken to be the data's" in capsys.readouterr().out
+    assert "taken to be the data's, 0 dark, 1 light\n" in capsys.readouterr().out
 
 
 @pytest.mark.full

@@ -69,8 +69,8 @@ def open_downstream_sets(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
 def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSource:
     """The videos to test a trained model on, with its classes.
 
-    Where the model's classes have no names, numbers are theirs, and names are taken to be theirs in sorted order if
-    they are as many.
+    Where the model's classes have no names, numbers are theirs, and names are taken to be theirs, in the order of the
+    data's own classes, if they are as many.
 
     Raises:
       ValueError: a set that cannot be opened, without labels, or with other classes.
@@ -85,7 +85,9 @@ def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSour
                     f"config.data.{key}: {path} names {len(own)} classes, and init_from={recipe.init_from} has "
                     f"{len(names)} without names: give their numbers as labels, from 0."
                 )
-            say("note", "the model's classes have no names: taken to be the data's, in the order of their names")
+            shown = ", ".join(f"{number} {name}" for number, name in enumerate(own[:SHOWN]))
+            shown += ", ..." * (len(own) > SHOWN)
+            say("note", f"the model's classes have no names: taken to be the data's, {shown}")
             names = own
     source = open_video_set(key, path, recipe.data.max_broken_share, names, recipe.problem_type)
     check_labels(key, source)
