@@ -4,8 +4,8 @@
     python eval.py --config configs/hmdb51_finetune.py --config.init_from=MCG-NJU/videomae-base
 
 recipe=paper: the paper's section 7, pre-trained on HMDB51 itself; no script was released. Top-1 of base 62.6 with
-10 x 3 views. It does not say the head's dropout nor the last learning rate: they are
-UCF101's and Kinetics'. From Kinetics-400 it reports 73.3 and no recipe.
+10 x 3 views. It does not say the head's dropout nor the last learning rate: they are UCF101's and Kinetics'. That two
+operations of RandAugment are drawn is ours. From Kinetics-400 it reports 73.3 and no recipe.
 recipe=v2: VideoMAE V2's script for giant, from a model fine-tuned on Kinetics-710; 88.1.
 tiny has base's numbers and is for trying out.
 """

@@ -5,7 +5,8 @@
 recipe=script: the released scripts (V1 scripts/ssv2/*/finetune.sh), which gave the published weights: top-1 small 66.8,
 base 70.8 (2 x 3 views, after 2400 epochs of pre-training). After 800 epochs base was fine-tuned with
 data.batch_size=512, data.views=1 and total_epochs=50: 69.6.
-recipe=paper: the paper's appendix; top-1 of large 74.3.
+recipe=paper: the paper's appendix; top-1 of large 74.3. That two operations of RandAugment are drawn, which it does not
+say, is ours.
 recipe=v2: VideoMAE V2's scripts; top-1 of giant 77.0.
 tiny has base's numbers and is for trying out.
 """

@@ -1,4 +1,7 @@
+import ast
 import importlib.util
+import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -76,6 +79,14 @@ def test_recipes_are_the_published_ones(name, options):
     from_paper = "paper" in options or (name, options) == ("hmdb51_finetune", "")
     wanted = RandAugment(9.0, 2, 0.5) if from_paper else RandAugment(7.0, 4, 0.5)
     assert RandAugment.from_name(augment.randaugment) == wanted
+
+
+@pytest.mark.parametrize("file", sorted(CONFIGS.glob("*.py")), ids=lambda file: file.stem)
+def test_keys_that_a_config_mentions_are_its_own_and_take_their_values(file):
+    module = runpy.run_path(str(file))
+    config = module["get_config"]()
+    for key, value in re.findall(r"\b((?:\w+\.)*\w+)=([\d.e-]*\d)\b", module["__doc__"]):
+        config.update_from_flattened_dict({key.removeprefix("config."): ast.literal_eval(value)})
 
 
 def test_the_linear_probe_is_the_papers():
