@@ -7,7 +7,8 @@ recipe=script: the released scripts (V1 scripts/kinetics/*/finetune.sh), which g
 fine-tuned with data.batch_size=512, data.views=1, optim.base_lr=1e-3 and total_epochs=100: 80.0.
 recipe=paper: the paper's appendix. That two operations of RandAugment are drawn, which it does not say, is ours.
 recipe=v2: VideoMAE V2's scripts; top-1 of giant 87.2. On Kinetics-710 giant was fine-tuned with data.batch_size=96,
-total_epochs=35, model.drop_path_rate=0.3 and optim.clip_norm=5.0: 83.8. recipe=v2_k710: from that model; 88.4.
+total_epochs=35, model.drop_path_rate=0.3 and optim.clip_norm=5.0: 83.8. recipe=v2_k710: from that model, with its
+classifier's rows of these 400 classes, for which the names of all 710 must be in its config.json (id2label); 88.4.
 tiny has base's numbers and is for trying out.
 """
 

@@ -544,15 +544,18 @@ def test_training_is_by_the_recipes_optimizer_and_validation_by_its_videos(clips
 
 
 def test_what_a_checkpoint_brings_is_kept_where_it_fits(clips, encoder, tmp_path, capsys):
-    def loaded(config, checkpoint, **keys):
-        recipe = DownstreamRecipe.from_config(recipe_of(config, clips, init_from=checkpoint, **keys))
+    def loaded(config, checkpoint, classes=CLASSES):
+        recipe = DownstreamRecipe.from_config(recipe_of(config, clips, init_from=checkpoint))
         opened = find_encoder(recipe)
-        config = eval_command.trained_config(recipe, opened, CLASSES)
+        config = eval_command.trained_config(recipe, opened, classes)
         return nnx.to_pure_dict(nnx.split(Finetuning.of_recipe(recipe, config).load(opened))[1])
 
     saved = VideoMAEConfig.from_size("tiny", image_size=16, num_frames=4, use_mean_pooling=True)
     saved = dataclasses.replace(saved, id2label=dict(enumerate(CLASSES)))
-    models = {"same": saved, "other": dataclasses.replace(saved, id2label=dict(enumerate("xyz")))}
+    others = {"other": "xyz", "more": ("light", "grey", "dark"), "numbers": "012"}
+    models = {"same": saved} | {
+        name: dataclasses.replace(saved, id2label=dict(enumerate(names))) for name, names in others.items()
+    }
     for name, config in models.items():
         model = VideoMAEForVideoClassification(config, rngs=nnx.Rngs(5))
         model.fc_norm.scale[...] += 1
@@ -564,6 +567,17 @@ def test_what_a_checkpoint_brings_is_kept_where_it_fits(clips, encoder, tmp_path
     other = loaded("ucf101_finetune:size=tiny", tmp_path / "other")
     np.testing.assert_array_equal(other["fc_norm"]["scale"], models["other"]["fc_norm"]["scale"])
     assert other["classifier"]["kernel"].shape == (128, 2)
+    assert "a new one is trained" in capsys.readouterr().out
+    # As V2 goes from the classifier of Kinetics-710 to Kinetics-400.
+    some = loaded("ucf101_finetune:size=tiny", tmp_path / "more")
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_array_equal(ours, theirs[..., [2, 0]]),
+        some["classifier"],
+        models["more"]["classifier"],
+    )
+    assert "classifier" not in capsys.readouterr().out
+    # Numbers may be of other classes.
+    assert loaded("ucf101_finetune:size=tiny", tmp_path / "numbers", "01")["classifier"]["kernel"].shape == (128, 2)
     assert "a new one is trained" in capsys.readouterr().out
     probe = loaded("linear_probe:size=tiny", tmp_path / "same")
     np.testing.assert_array_equal(probe["fc_norm"]["scale"], 1)

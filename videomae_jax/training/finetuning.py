@@ -14,6 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from videomae_jax.config import SINGLE_LABEL, Remat, VideoMAEConfig
+from videomae_jax.data.labels import is_integer
 from videomae_jax.labels import NO_LABEL
 from videomae_jax.model.flops import TRAINING, classification_flops
 from videomae_jax.model.losses import classification_loss
@@ -88,7 +89,8 @@ class Finetuning:
     def load(self, checkpoint: Checkpoint) -> VideoMAEForVideoClassification:
         """A model with a checkpoint's encoder, and as much of its head as fits.
 
-        The classifier stays where it is of the same classes, what pools where it is of the same kind. A probe
+        Of the classifier stays what it knows of the classes, where it knows them all by name (V2 fine-tunes on
+        Kinetics-400 from the classifier of Kinetics-710 so); what pools stays where it is of the same kind. A probe
         always has a new head: it is to tell what the encoder knows.
 
         Raises:
@@ -97,8 +99,12 @@ class Finetuning:
         new = self._new_parts(checkpoint.config)
         if checkpoint.has("classifier") and "classifier" in new:
             say("note", f"the classifier of {checkpoint.file} does not fit or is not wanted: a new one is trained")
-        kept = (name for name in checkpoint.arrays if _part_of(name, checkpoint) not in new)
-        arrays = {name: checkpoint.arrays[name] for name in kept}
+        parts = {name: _part_of(name, checkpoint) for name in checkpoint.arrays}
+        arrays = {name: array for name, array in checkpoint.arrays.items() if parts[name] not in new}
+        if "classifier" not in new:
+            # Every dialect has torch's order: classes first.
+            rows = self._known_classes(checkpoint.config)
+            arrays |= {name: array[rows] for name, array in arrays.items() if parts[name] == "classifier"}
         with warnings.catch_warnings():
             # What is new and what is not used is the point here: a classifier for a decoder.
             warnings.simplefilter("ignore")
@@ -115,7 +121,19 @@ class Finetuning:
         kinds = ("use_mean_pooling", "attentive_pooling")
         if self.frozen in FROZEN.values() or any(getattr(saved, kind) != getattr(self.config, kind) for kind in kinds):
             return HEAD
-        return () if saved.id2label == self.config.id2label else ("classifier",)
+        return ("classifier",) if self._known_classes(saved) is None else ()
+
+    def _known_classes(self, saved: VideoMAEConfig) -> list[int] | None:
+        """The number of each class in a checkpoint; None where not all are there.
+
+        Classes that are numbers themselves may be others than those of another data set.
+        """
+        if saved.id2label == self.config.id2label:
+            return list(saved.id2label)
+        names = self.config.id2label.values()
+        if all(map(is_integer, names)) or not saved.label2id.keys() >= set(names):
+            return None
+        return [saved.label2id[name] for name in names]
 
     def check_frozen(self, params: PyTree) -> None:
         """Raises a ValueError where the expression of what is frozen leaves nothing to train, or means nothing."""
