@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -7,12 +8,16 @@ import optax
 import pytest
 from flax import nnx
 
+from videomae_jax import VideoMAEForPreTraining
 from videomae_jax.model.flops import classification_flops
 from videomae_jax.training.finetuning import FROZEN, Finetuning
 from videomae_jax.training.mesh import make_mesh
 from videomae_jax.training.mixing import Mixing
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import clip_keys
+from videomae_jax.weights.arrays import DIALECTS, to_checkpoint
+from videomae_jax.weights.checkpoint import Checkpoint
+from videomae_jax.weights.pretrained import flat_params
 
 NO_MIXING = Mixing(0.0, 0.0, 1.0, 0.5)
 
@@ -246,3 +251,15 @@ def test_what_is_frozen_has_no_optimizer_state_and_no_average(finetuning, labell
     assert np.abs(state.params["classifier"]["bias"]).max() > 0
     kept = trainer.model_params(state)
     assert isinstance(nnx.merge(trainer.graphdef, kept).classifier.bias[...], jax.Array)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+def test_an_encoder_of_any_dialect_begins_a_finetuning(finetuning, config, dialect):
+    model = VideoMAEForPreTraining(config, rngs=nnx.Rngs(1))
+    params = flat_params(nnx.split(model)[1])
+    theirs = {path: params[path] for path in params.keys() & {rule.ours for rule in dialect.rules}}
+    checkpoint = Checkpoint(Path("theirs"), dialect, to_checkpoint(theirs, dialect, config.patch), config)
+    loaded = nnx.to_pure_dict(nnx.split(finetuning.load(checkpoint))[1])
+    encoder = nnx.to_pure_dict(nnx.split(model.videomae)[1])
+    del encoder["layernorm"]  # a norm after the pooling has its place
+    jax.tree.map(np.testing.assert_array_equal, loaded["videomae"], encoder)

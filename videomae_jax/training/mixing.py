@@ -22,7 +22,8 @@ class Mixing:
       switch: of CutMix rather than mixup where both are on, 0 to 1.
 
     Source: timm's `Mixup` with mode "batch", which V1 fine-tunes with (mixup.py). V1 cuts its box out of frames and
-    rows instead of rows and columns, since timm's indices are made for images; here a box is a box.
+    rows instead of rows and columns, since timm's indices are made for images; here a box is a box. There each device
+    draws for its own share of the batch; here what is drawn does not depend on the devices.
 
     Raises:
       ValueError: a number out of its range.
