@@ -149,6 +149,13 @@ def test_values_that_make_no_sense_are_errors(key, value, wanted):
         DownstreamRecipe.from_config(config)
 
 
+def test_what_adapters_trained_is_tested_with_the_same_recipe():
+    config = finetuning("base")
+    config.update_from_flattened_dict({"init_from": "x", "data.path": "x", "optim.adapter_rank": 8})
+    config.mode, config.data.test_path = "test", "y"
+    assert DownstreamRecipe.from_config(config).mode == "test"
+
+
 def test_several_classes_cannot_be_smoothed():
     config = finetuning("base")
     config.update_from_flattened_dict({"init_from": "x", "data.path": "x"})

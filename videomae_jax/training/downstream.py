@@ -192,7 +192,7 @@ class DownstreamRecipe:
             raise ValueError("config.mode=knn needs videos to classify: set data.val_path or data.test_path.")
         if self.mode == "knn" and self.problem_type != SINGLE_LABEL:
             raise ValueError(f"config.mode=knn votes for one class a video; problem_type is {self.problem_type}.")
-        if self.mode != "finetune" and (self.optim.freeze or self.optim.adapter_rank):
+        if self.mode not in ("finetune", "test") and (self.optim.freeze or self.optim.adapter_rank):
             raise ValueError(
                 f"config.mode={self.mode} leaves the encoder as it is: optim.freeze and optim.adapter_rank are for "
                 "mode=finetune."
