@@ -1,10 +1,6 @@
-"""The README's Python is run, its commands and tables are checked."""
+"""The Python of the README and of docs/models.md is run."""
 
-import itertools
 import re
-import runpy
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,21 +18,21 @@ from videomae_jax import (
 from videomae_jax.data.video import write_video
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
+PAGES = [(ROOT / page).read_text() for page in ("README.md", "docs/models.md")]
 
 
 LABELS = ["abseiling", "eating spaghetti", "juggling balls", "playing cello", "surfing water", "zumba"]
 
 
 def examples():
-    """The README's blocks of Python."""
-    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    return dict(zip(("checkpoint", "run", "training", "videos"), blocks, strict=True))
+    """The pages' blocks of Python."""
+    blocks = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL)]
+    return dict(zip(("checkpoint", "videos", "run", "training"), blocks, strict=True))
 
 
 def run(block, folder, monkeypatch):
     monkeypatch.chdir(folder)
-    exec(compile(block, "README.md", "exec"), {})
+    exec(compile(block, "example", "exec"), {})
 
 
 def test_the_example_of_a_checkpoint_names_what_a_video_shows(tmp_path, monkeypatch, capsys):
@@ -80,57 +76,6 @@ def test_the_example_of_videos_classifies_them(tmp_path, monkeypatch, capsys):
     assert shape == "(3, 2, 128)"
 
 
-@pytest.mark.parametrize("command", re.findall(r"    python -m ([\w.]+)", README))
-def test_every_module_that_is_a_command_is_there(command):
-    assert subprocess.run([sys.executable, "-m", command, "--help"], capture_output=True).returncode == 0
-
-
-def is_there(get_config, options):
-    try:
-        get_config(options)
-    except ValueError as error:
-        assert "has no size=" in str(error)
-        return False
-    return True
-
-
-def test_the_table_has_every_recipe_and_its_options():
-    rows = dict(re.findall(r"^\| `(configs/\w+\.py)` \|(.*)", README, re.MULTILINE))
-    assert rows.keys() == {f"configs/{path.name}" for path in (ROOT / "configs").glob("*.py")}
-    for file, row in rows.items():
-        get_config = runpy.run_path(str(ROOT / file))["get_config"]
-        options = [
-            [f"{name}={value}" for value in values.split("\\|")]
-            for name, values in re.findall(r"`(\w+)=([\w|\\]+)`", row)
-        ]
-        # Not every recipe was published for every size.
-        there = [words for words in itertools.product(*options) if is_there(get_config, ",".join(words))]
-        assert {word for words in there for word in words} == {word for words in options for word in words}
-
-
-@pytest.mark.parametrize("target", re.findall(r"    make ([\w-]+)", README))
+@pytest.mark.parametrize("target", re.findall(r"    make ([\w-]+)", PAGES[0]))
 def test_every_make_target_is_there(target):
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
-
-
-@pytest.mark.parametrize(
-    ("begin", "end", "config"),
-    [
-        ("Keys worth knowing", "A run's folder has", "k400_pretrain"),
-        ("shows runs side by side", "Labels are names", "k400_finetune"),
-    ],
-)
-def test_keys_of_the_tables_are_keys_of_the_recipes(begin, end, config):
-    config = runpy.run_path(str(ROOT / "configs" / f"{config}.py"))["get_config"]()
-    section = README[README.index(begin) : README.index(end)]
-    keys = [
-        key.removesuffix(".*")
-        for row in section.splitlines()
-        if row.startswith("| `")
-        for key in re.findall(r"`([\w.*]+)`", row.split("|")[1])
-    ]
-    assert len(keys) > 8
-    for key in keys:
-        value = config
-        for name in key.split("."):
-            value = value[name] if name in value else pytest.fail(f"{key} is no key")
