@@ -248,7 +248,7 @@ def test_the_command(tmp_path):
 def test_the_eps_of_an_original_costs_little_in_transformers(cls, tmp_path):
     """1e-6 after the decoder and before the classifier, which transformers has no field for and takes as 1e-5.
 
-    The README's figure, of a new ViT-B: `pytest -s -k eps` prints it.
+    The figure of docs/differences.md, of a new ViT-B: `pytest -s -k eps` prints it.
     """
     config = VideoMAEConfig.from_size("base", use_mean_pooling=cls is VideoMAEForVideoClassification)
     model = cls(config, rngs=nnx.Rngs(0))
