@@ -140,6 +140,8 @@ def test_every_config_runs_two_steps_and_a_test(config, clips, encoder, tmp_path
         assert model.config.num_frames == 4
     card = (tmp_path / "model" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: videomae-jax\n") and "for: dark, light." in card
+    began = "random weights" if keys["init_from"] == "scratch" else "the weights of another model"
+    assert f"| from | {began} |" in card
     assert re.search(rf"\| top1, test, 6 videos, \d+ x \d+ views \| {results['top1']:.4g} \|", card)
 
 

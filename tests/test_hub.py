@@ -1,6 +1,6 @@
 import pytest
 
-from videomae_jax.hub import locate
+from videomae_jax.hub import locate, repository
 
 COMMIT = "0" * 40
 
@@ -68,3 +68,11 @@ def test_a_misspelt_folder_may_look_like_a_hub_id(name, cached):
 def test_what_cannot_be_a_hub_id_is_not_asked_of_it(name):
     with pytest.raises(ValueError, match=f"^{name} does not exist.$"):
         locate(name, patterns=("*.json",))
+
+
+def test_what_is_not_here_may_be_a_repository_on_the_hub(tmp_path, monkeypatch):
+    assert repository("owner/model") == repository("owner/model/folder/file.pth") == "owner/model"
+    assert repository("runs") is None
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "model").mkdir(parents=True)
+    assert repository("owner/model") is None

@@ -40,3 +40,13 @@ def locate(name: str | Path, *, revision: str | None = None, patterns: Sequence[
             f"{name} is no file or folder here, and the Hugging Face Hub does not give it: {reason}. Offline, download "
             "the model elsewhere and pass its folder."
         ) from error
+
+
+def repository(name: str | Path) -> str | None:
+    """The repository on the Hub that a name of a model stands for; None where it is a file or folder here."""
+    if Path(name).expanduser().exists():
+        return None
+    in_repository = HUB_FILE.fullmatch(str(name))
+    if in_repository:
+        return in_repository[1]
+    return str(name) if HUB_ID.fullmatch(str(name)) else None

@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from videomae_jax.config import CONFIG_FILE
+from videomae_jax.hub import repository
+from videomae_jax.training.downstream import SCRATCH
 from videomae_jax.training.metrics import read_metrics
 from videomae_jax.training.workdir import RESULTS_FILE, model_folder, write_whole
 
@@ -28,15 +30,18 @@ def write_model_card(workdir: Path) -> None:
     title = f"VideoMAE {recipe['model']['size']}, {trained if classifies else 'pre-trained'}"
     header = ["---", "library_name: videomae-jax", "tags: [video, videomae, jax]"]
     header += ["pipeline_tag: video-classification"] * classifies
+    begun = None if recipe["init_from"] in (None, SCRATCH) else repository(recipe["init_from"])
+    header += [f"base_model: {begun}"] * (begun is not None)
     sections = [
         "\n".join([*header, "---"]),
         f"# {title}",
         _what(recipe, config, classifies),
         f"## Use\n\n```python\n{_use(kind, classifies)}\n```",
-        "## Trained with\n\n" + _table(_training(recipe, config)),
+        "## Trained with\n\n" + _table({"from": _beginning(recipe, begun)} | _training(recipe, config)),
         "## Measured\n\n" + (_table(measured) if (measured := _measured(workdir, results)) else "Nothing."),
         "## To be said by whoever shares it\n\nWhat the videos show and under which terms they may be used, what the "
-        "model is good for and what it is not, and its licence.",
+        "model is good for and what it is not, and its licence"
+        + (f", which that of {begun} may decide." if begun else "."),
     ]
     card, text = folder / CARD_FILE, "\n\n".join(sections) + "\n"
     if not card.exists() or card.read_text() != text:
@@ -58,6 +63,12 @@ def _use(kind: str, classifies: bool) -> str:
     if classifies:
         return 'from videomae_jax import classify\n\nprint(classify("clip.mp4", "this folder, or its id on the Hub"))'
     return f'from videomae_jax import {kind}\n\nmodel = {kind}.from_pretrained("this folder, or its id on the Hub")'
+
+
+def _beginning(recipe: dict[str, Any], begun: str | None) -> str:
+    if recipe["init_from"] in (None, SCRATCH):
+        return "random weights"
+    return f"[{begun}](https://huggingface.co/{begun})" if begun else "the weights of another model"
 
 
 def _training(recipe: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
