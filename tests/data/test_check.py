@@ -121,6 +121,7 @@ def test_a_process_that_dies_costs_its_video_alone(sound_source):
     assert not multiprocessing.active_children()
 
 
+@pytest.mark.full
 def test_processes_that_do_not_start_are_no_fault_of_the_videos(sound_source):
     source = UnpickledNowhere("bad", sound_source.paths, sound_source.labels, sound_source.class_names)
     with pytest.raises(RuntimeError, match="do not start, exit code 3"):

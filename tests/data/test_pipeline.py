@@ -79,7 +79,6 @@ def test_views_are_crops_of_the_same_frames(sound_source):
     np.testing.assert_array_equal(views[:, :1], single)
     green = views[..., 1].mean((3, 4))  # [B S T]: frame t is as green in every crop
     np.testing.assert_allclose(green, np.repeat(green[:, :1], 4, axis=1), atol=2)
-    assert_equal(train(sound_source, 2, views=4, workers=1), train(sound_source, 2, views=4))
 
 
 def test_crops_differ_from_view_to_view(tmp_path):
@@ -106,12 +105,18 @@ def test_resumed_run_continues_the_same_batches(source_with_broken):
     assert_equal(train(source_with_broken, 3, start_step=4), train(source_with_broken, 7)[4:])
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_workers_change_no_byte(source_with_broken, workers):
     assert_equal(train(source_with_broken, 4, start_step=1, workers=workers), train(source_with_broken, 5)[1:])
     assert multiprocessing.active_children() == []
 
 
+@pytest.mark.full
+def test_workers_change_no_byte_of_views(sound_source):
+    assert_equal(train(sound_source, 2, views=4, workers=1), train(sound_source, 2, views=4))
+
+
+@pytest.mark.full
 def test_a_batch_of_many_parts_is_the_same_batch(sound_source):
     assert_equal(train(sound_source, 2, batch_size=42, workers=2), train(sound_source, 2, batch_size=42))
 

@@ -84,7 +84,7 @@ def test_shards_mix_the_classes(undisturbed):
     assert labels != sorted(labels)
 
 
-@pytest.mark.parametrize("workers", ["1", "3"])
+@pytest.mark.parametrize("workers", [pytest.param("1", marks=pytest.mark.full), "3"])
 def test_processes_write_the_same_bytes(undisturbed, videos, tmp_path, workers):
     main(words(tmp_path / "small", videos, "--workers", workers))
     assert content(tmp_path / "small") == content(undisturbed)
@@ -119,6 +119,7 @@ def test_a_run_killed_twice_ends_with_the_same_data_set(undisturbed, videos, tmp
     assert {file: file.stat().st_mtime_ns for file in kept} == kept
 
 
+@pytest.mark.full
 def test_workers_end_with_the_run(videos, tmp_path):
     run = start(tmp_path / "small", videos)
     until = time.monotonic() + 60
@@ -352,6 +353,7 @@ def test_a_video_that_ends_its_process_is_broken(videos, tmp_path, monkeypatch):
     assert len(source) == NUM_VIDEOS - 1 and "a/4.mp4" not in source.ids
 
 
+@pytest.mark.full
 def test_a_process_that_died_once_is_no_broken_video(undisturbed, videos, tmp_path, monkeypatch):
     deadly(videos, monkeypatch, once=str(tmp_path / "died"))
     counted, write_shards = [], prepare_module.write_shards
