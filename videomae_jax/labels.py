@@ -59,3 +59,8 @@ def is_unnamed(id2label: Mapping[int, str]) -> bool:
 def inverse(id2label: Mapping[int, str]) -> dict[str, int]:
     """The number of each class."""
     return {label: number for number, label in id2label.items()}
+
+
+def is_integer(name: str) -> bool:
+    """Whether the name of a class is a number, as in lists that do not name the classes."""
+    return name.isascii() and name.isdigit()

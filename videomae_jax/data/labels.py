@@ -8,7 +8,7 @@ from jaxtyping import Float32, Int32
 from videomae_jax.config import PROBLEM_TYPES, REGRESSION, SINGLE_LABEL
 from videomae_jax.data.annotations import Classes
 from videomae_jax.data.files import Entry
-from videomae_jax.labels import NO_LABEL
+from videomae_jax.labels import NO_LABEL, is_integer
 
 LabelArray = Int32[np.ndarray, "V"] | Float32[np.ndarray, "V K"]
 Label = int | Float32[np.ndarray, "K"]
@@ -28,10 +28,6 @@ def split_label(label: str | None, problem_type: str) -> tuple[str, ...]:
     if not label:
         return ()
     return (label,) if problem_type == SINGLE_LABEL else tuple(word.strip() for word in label.split(SEPARATOR))
-
-
-def is_integer(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def number_labels(name: str, entries: Sequence[Entry], class_names: Classes, problem_type: str) -> LabelArray:

@@ -12,7 +12,8 @@ from videomae_jax.data.files import (
     read_lines,
 )
 from videomae_jax.data.images import numbered_images
-from videomae_jax.data.labels import SEPARATOR, is_integer, split_label
+from videomae_jax.data.labels import SEPARATOR, split_label
+from videomae_jax.labels import is_integer
 
 _THREE_FIELDS = re.compile(r"(?P<path>.+?)\s+(?P<second>\d+)\s+(?P<third>-1|\d+)")
 _WHOLE_NUMBER = re.compile(r"-?\d+", re.ASCII)

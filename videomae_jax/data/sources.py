@@ -29,13 +29,12 @@ from videomae_jax.data.labels import (
     Label,
     LabelArray,
     check_problem_type,
-    is_integer,
     number_labels,
     relabel,
 )
 from videomae_jax.data.manifests import read_manifest
 from videomae_jax.data.video import VideoFile
-from videomae_jax.labels import NO_LABEL
+from videomae_jax.labels import NO_LABEL, is_integer
 
 _BUILTIN = "builtin:"
 _TFDS = "tfds:"

@@ -14,8 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from videomae_jax.config import SINGLE_LABEL, Remat, VideoMAEConfig
-from videomae_jax.data.labels import is_integer
-from videomae_jax.labels import NO_LABEL
+from videomae_jax.labels import NO_LABEL, is_integer
 from videomae_jax.model.flops import TRAINING, classification_flops
 from videomae_jax.model.losses import classification_loss
 from videomae_jax.model.patches import normalize

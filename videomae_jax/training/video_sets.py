@@ -2,9 +2,8 @@
 
 from videomae_jax.config import REGRESSION, SINGLE_LABEL, VideoMAEConfig
 from videomae_jax.data.classes import check_flip, empty_classes
-from videomae_jax.data.labels import is_integer
 from videomae_jax.data.sources import VideoSource, open_source
-from videomae_jax.labels import NO_LABEL, is_unnamed
+from videomae_jax.labels import NO_LABEL, is_integer, is_unnamed
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.progress import say
 
