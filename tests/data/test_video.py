@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 import pytest
 
-from videomae_jax.data.video import VideoFile, VideoReadError, read_video, write_video
+from videomae_jax.data.video import Limits, VideoFile, VideoReadError, read_video, write_video
 
 LEVEL_STEP = 5
 
@@ -383,3 +383,24 @@ def test_frames_far_apart_are_decoded_from_their_own_key_frames(tmp_path, encode
             sent.clear()
             np.testing.assert_array_equal(video.read(wanted), whole[list(wanted)])
             assert len(sent) < 15 * len(set(wanted))
+
+
+def test_limits_hold_whatever_the_header_says(tmp_path):
+    small, large = tmp_path / "small.h264", tmp_path / "large.h264"
+    write_video(small, counter_frames(3, 32, 48), fps=25)
+    write_video(large, counter_frames(3, 320, 480), fps=25)
+    grows = tmp_path / "grows.h264"
+    grows.write_bytes(small.read_bytes() + large.read_bytes())
+    with VideoFile(grows) as video:
+        assert video.num_frames == 6
+    limits = Limits(containers=("h264",), frames=6, pixels=48 * 32)
+    with VideoFile(small, limits) as video:
+        assert frame_numbers(video.read([0, 2])) == [0, 2]
+    with pytest.raises(VideoReadError, match="480 x 320 pixels, more than 1,536 in all"):
+        VideoFile(large, limits)
+    with pytest.raises(VideoReadError, match="cannot read .*grows"):
+        VideoFile(grows, limits)
+    with pytest.raises(VideoReadError, match="has 6 frames, more than 5"):
+        VideoFile(grows, limits._replace(frames=5, pixels=10**6))
+    with pytest.raises(VideoReadError, match="cannot read .*small"):
+        VideoFile(small, limits._replace(containers=("mp4",)))

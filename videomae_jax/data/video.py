@@ -28,6 +28,21 @@ _CODECS_THAT_SKIP = {"h264", "mpeg4", "mpeg1video", "mpeg2video"}
 _WORTH_A_SEEK = 16  # frames that need not be decoded
 
 
+class Limits(NamedTuple):
+    """What a file from strangers must keep to. What exceeds them is an error before it costs time or memory.
+
+    Attributes:
+      containers: FFmpeg's names of those that are taken. Among the others are lists, by which FFmpeg would open
+        whatever files and addresses they name.
+      frames: at most, of the file.
+      pixels: at most, of a frame.
+    """
+
+    containers: tuple[str, ...]
+    frames: int
+    pixels: int
+
+
 class VideoFile(Frames):
     """Frames of one video file by their number in presentation order.
 
@@ -37,6 +52,7 @@ class VideoFile(Frames):
 
     Args:
       video: the file, or its content as bytes.
+      limits: None for a file that is trusted.
 
     Attributes:
       path: the file; of bytes, their number.
@@ -44,11 +60,12 @@ class VideoFile(Frames):
       height, width: pixels of the upright frames. Before any is read, asking decodes the first.
 
     Raises:
-      VideoReadError: the file does not exist, is no video, or holds no frame.
+      VideoReadError: the file does not exist, is no video, holds no frame, or exceeds a limit.
     """
 
-    def __init__(self, video: str | os.PathLike | bytes):
+    def __init__(self, video: str | os.PathLike | bytes, limits: Limits | None = None):
         self._size = self._timestamps = self._keys = self._number_at = None
+        self._limits = limits
         self._content = video if isinstance(video, bytes) else None
         self.path = os.fspath(video) if self._content is None else f"a video of {len(self._content)} bytes"
         with self._ffmpeg_errors():
@@ -65,16 +82,27 @@ class VideoFile(Frames):
     def _open(self) -> None:
         # Titles and comments are often in odd encodings; they must not cost us the video.
         source = self.path if self._content is None else io.BytesIO(self._content)
-        self._container = av.open(source, metadata_errors="ignore")
+        options = {"format_whitelist": ",".join(self._limits.containers)} if self._limits else {}
+        self._container = av.open(source, options=options, metadata_errors="ignore")
         if not self._container.streams.video:
             raise VideoReadError(self.path, "it has no video stream")
         self._stream = self._container.streams.video[0]
         if self._stream.codec_context is None:
             raise VideoReadError(self.path, "FFmpeg has no decoder for its codec")
+        if self._limits:
+            self._limit_pixels(self._limits.pixels)
         # Data loading runs one process a core; FFmpeg threads on top would only get in each other's way.
         self._stream.codec_context.thread_count = 1
         self._to_rgb, self._matrices = _ToRgb(), {}
         self._may_skip = self._stream.codec_context.name in _CODECS_THAT_SKIP
+
+    def _limit_pixels(self, limit: int) -> None:
+        context = self._stream.codec_context
+        if context.width * context.height > limit:
+            size = f"{context.width} x {context.height} pixels"
+            raise VideoReadError(self.path, f"its frames have {size}, more than {limit:,} in all")
+        # The header may lie, and frames may grow on the way. Twice, because FFmpeg counts its padding.
+        context.options = {"max_pixels": str(2 * limit)}
 
     def close(self) -> None:
         self._container.close()
@@ -159,6 +187,8 @@ class VideoFile(Frames):
         """Finds the presentation timestamps of all frames and of key frames; None where they say nothing."""
         is_mpeg4 = self._stream.codec_context.name == "mpeg4"
         found = [_Packet.of(packet, is_mpeg4) for packet in self._container.demux(self._stream) if packet.size > 0]
+        if self._limits and len(found) > self._limits.frames:
+            raise VideoReadError(self.path, f"it has {len(found):,} frames, more than {self._limits.frames:,}")
         whole = [packet for packet in found if not packet.is_corrupt]
         self._warn_if_cut_off(found, len(whole))
         if is_mpeg4 and any(len(packet.pictures) > 1 for packet in whole):
