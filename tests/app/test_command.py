@@ -1,0 +1,27 @@
+import sys
+
+import pytest
+
+from videomae_jax.app.__main__ import main
+
+
+def ending(*words):
+    with pytest.raises(SystemExit) as end:
+        main([str(word) for word in words])
+    return str(end.value)
+
+
+def test_without_gradio_it_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    monkeypatch.delitem(sys.modules, "videomae_jax.app.server", raising=False)
+    said = ending("--classifier", "runs/finetuned", "--pretrained", "runs/pretrained")
+    assert said == "app: the page needs gradio: pip install '.[app]'"
+
+
+@pytest.mark.full
+def test_models_of_the_wrong_kind_are_one_line(runs):
+    pytest.importorskip("gradio", reason="Gradio is not installed: make test-full")
+    said = ending("--classifier", runs / "pretrained", "--pretrained", runs / "pretrained")
+    assert said.startswith(f"app: {runs / 'pretrained'} is a VideoMAEForPreTraining; this takes a VideoMAEForVideoCl")
+    said = ending("--classifier", runs / "finetuned", "--pretrained", runs / "nowhere")
+    assert said.startswith("app: ") and "nowhere" in said
