@@ -227,7 +227,9 @@ def test_the_browser_asks_this_server_alone(browser, server, real_clip):
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     asked = [url for url in asked if urllib.parse.urlsplit(url).scheme in ("http", "https", "ws", "wss")]
-    assert len(asked) > 10 and all(url.startswith(f"{server}/") for url in asked), asked
+    assert len(asked) > 10 and [url for url in asked if not url.startswith(f"{server}/")] == []
+    with urllib.request.urlopen(server) as answer:
+        assert answer.headers["Content-Security-Policy"].startswith("default-src 'self' ")
 
 
 def ask(address, body=None, headers=None):

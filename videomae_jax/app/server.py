@@ -15,7 +15,7 @@ from videomae_jax.app.uploads import MAX_BYTES
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
-THEME = gr.themes.Default(font="sans-serif", font_mono="monospace")  # its own fonts are Google's
+THEME = gr.themes.Default(font="sans-serif", font_mono="monospace")  # the fonts that Gradio ships lack bold letters
 # Trimming downloads FFmpeg.
 CSS = "button[aria-label='Trim video to selection'] {display: none}"
 # Gradio's scripts need the rest; this is what keeps browsers from asking anybody else.
@@ -40,7 +40,8 @@ def serve(
         os.environ["GRADIO_TEMP_DIR"] = folder  # the only folder whose files are served
         films = Path(folder) / "films"
         films.mkdir()
-        page(classifier, pretrained, write_films(films)).queue(max_size=20).launch(
+        blocks = page(classifier, pretrained, write_films(films)).queue(max_size=20)
+        blocks.launch(
             server_name="127.0.0.1",
             server_port=port,
             share=False,
@@ -51,7 +52,11 @@ def serve(
             theme=THEME,
             css=CSS,
             app_kwargs={"middleware": [Middleware(OnlyFromHere)]},
+            quiet=True,
+            prevent_thread_lock=True,
         )
+        print(f"the page is at http://127.0.0.1:{port}; Ctrl-C ends it", flush=True)
+        blocks.block_thread()
 
 
 class OnlyFromHere:
