@@ -1,3 +1,4 @@
+import socket
 import sys
 
 import pytest
@@ -25,3 +26,15 @@ def test_models_of_the_wrong_kind_are_one_line(runs):
     assert said.startswith(f"app: {runs / 'pretrained'} is a VideoMAEForPreTraining; this takes a VideoMAEForVideoCl")
     said = ending("--classifier", runs / "finetuned", "--pretrained", runs / "nowhere")
     assert said.startswith("app: ") and "nowhere" in said
+
+
+@pytest.mark.full
+def test_a_port_that_is_taken_is_one_line(runs, builtin_clips, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")  # which the server sets, put back at the end
+    pytest.importorskip("gradio", reason="Gradio is not installed: make test-full")
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        said = ending("--classifier", runs / "finetuned", "--pretrained", runs / "pretrained", "--port", port)
+    assert said == f"app: port {port} is taken: say another with --port"

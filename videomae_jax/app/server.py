@@ -41,20 +41,23 @@ def serve(
         films = Path(folder) / "films"
         films.mkdir()
         blocks = page(classifier, pretrained, write_films(films)).queue(max_size=20)
-        blocks.launch(
-            server_name="127.0.0.1",
-            server_port=port,
-            share=False,
-            ssr_mode=False,
-            max_file_size=MAX_BYTES,
-            run_history=False,
-            footer_links=[],
-            theme=THEME,
-            css=CSS,
-            app_kwargs={"middleware": [Middleware(OnlyFromHere)]},
-            quiet=True,
-            prevent_thread_lock=True,
-        )
+        try:
+            blocks.launch(
+                server_name="127.0.0.1",
+                server_port=port,
+                share=False,
+                ssr_mode=False,
+                max_file_size=MAX_BYTES,
+                run_history=False,
+                footer_links=[],
+                theme=THEME,
+                css=CSS,
+                app_kwargs={"middleware": [Middleware(OnlyFromHere)]},
+                quiet=True,
+                prevent_thread_lock=True,
+            )
+        except OSError as error:
+            raise OSError(f"port {port} is taken: say another with --port") from error
         print(f"the page is at http://127.0.0.1:{port}; Ctrl-C ends it", flush=True)
         blocks.block_thread()
 
