@@ -7,6 +7,7 @@ The same command continues an interrupted run.
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -40,7 +41,7 @@ from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining
 from videomae_jax.training.video_sets import check_labels, open_video_set
-from videomae_jax.training.workdir import claim, is_started, model_folder
+from videomae_jax.training.workdir import claim, is_best, is_started, keep_best, model_folder
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -96,6 +97,10 @@ def pretrain(recipe: Recipe, values: dict, task: Pretraining, mesh: Mesh, workdi
                 print(f"warning: {error}", flush=True)
                 continue
             numbers |= {f"{name}_{key}": value for key, value in values.items()}
+        if math.isfinite(loss := numbers.get("val_loss", math.nan)):
+            measured = f"{sources['val'].digest()}, {recipe.eval.clips}"
+            if is_best(workdir, step, -loss, measured):
+                keep_best(workdir, step, -loss, measured, trainer, params, recipe.data.stride)
         if recipe.eval.knn_videos:
             try:
                 numbers["val_knn_top1"] = knn_top1(features, params, sources)

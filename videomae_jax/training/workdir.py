@@ -143,7 +143,7 @@ def is_best(workdir: Path, step: int, score: float, measured: str) -> bool:
     Args:
       workdir: the run's folder.
       step: of the score.
-      score: the larger the better.
+      score: the larger the better, such as a loss with its sign turned.
       measured: how: a digest of the videos, and the like.
     """
     file = best_model_folder(workdir) / BEST_FILE
