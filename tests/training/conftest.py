@@ -1,5 +1,8 @@
 """A model small enough to train in a test."""
 
+import sys
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -62,3 +65,12 @@ def batch():
         "video": rng.integers(0, 256, (16, 1, 4, 32, 32, 3), np.uint8),
         "sample": np.arange(100, 116, dtype=np.uint32),
     }
+
+
+@pytest.fixture
+def libtpu():
+    """Where the compiler for TPUs lies. Beside the environment and not in it, where JAX would look for a TPU."""
+    folder = Path(sys.prefix) / "libtpu"
+    if not folder.exists():
+        pytest.skip("`make test` found no wheel of libtpu for this machine")
+    return folder

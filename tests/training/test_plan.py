@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 def plan(*words):
     """The lines of a plan, by their first word."""
     command = [sys.executable, "-m", "videomae_jax.training.plan", *words]
-    compilers = {"PYTHONPATH": str(Path(sys.prefix) / "libtpu")}  # for TPUs; `make test-full` puts it there
+    compilers = {"PYTHONPATH": str(Path(sys.prefix) / "libtpu")}  # for TPUs
     done = subprocess.run(command, cwd=ROOT, env=os.environ | compilers, capture_output=True, text=True, timeout=900)
     lines = dict(line.split(maxsplit=1) for line in done.stdout.splitlines())
     return lines, done.stderr
@@ -128,6 +128,7 @@ def test_a_finetuning_recipe_has_a_head_and_the_average_of_its_weights():
 
 
 @pytest.mark.full
+@pytest.mark.usefixtures("libtpu")
 @pytest.mark.parametrize(
     ("topology", "mesh", "videos"),
     [("v5e:4x4", "16 TPU v5 lite", 32), ("v5e:16x16", "256 TPU v5 lite", 2048)],
