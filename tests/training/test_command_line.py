@@ -1,21 +1,36 @@
-import subprocess
 import sys
-from pathlib import Path
+
+import pytest
+from train_command import run_here
+
+from videomae_jax.training.preemption import EXIT_STATUS
 
 SCRIPT = """
+import os
+import signal
+
 from videomae_jax.training import command_line
 
 
 def main(config, workdir):
-    raise KeyboardInterrupt
+    {}
 
 
 command_line.run(main)
 """
 
 
-def test_an_interrupt_is_one_line_that_says_how_to_go_on():
-    command = [sys.executable, "-c", SCRIPT, "--config", "configs/quickstart.py"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
-    assert ended.returncode == 130
-    assert ended.stderr.strip() == "interrupted; the same command goes on from the last checkpoint"
+@pytest.mark.parametrize(
+    ("event", "status", "message"),
+    [
+        ("raise KeyboardInterrupt", 130, "interrupted; the same command goes on from the last checkpoint"),
+        # Before and after training; during it a run saves itself first.
+        ("os.kill(os.getpid(), signal.SIGTERM)", EXIT_STATUS, "told to end; the same command goes on from there"),
+    ],
+)
+def test_a_run_that_is_told_to_end_says_how_to_go_on_in_one_line(tmp_path, event, status, message):
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT.format(event))
+    ended, _, errors = run_here([sys.executable, str(script), "--config", "configs/quickstart.py"])
+    assert ended == status
+    assert errors.strip() == message

@@ -11,7 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
-from videomae_jax.training.preemption import EXIT_STATUS, Preempted
+from videomae_jax.training.preemption import EXIT_STATUS, Preempted, ending_when_told
 from videomae_jax.training.processes import connect
 
 PACKAGE = Path(__file__).parents[1]
@@ -46,9 +46,10 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
                 "a folder, such as one that the store is mounted in."
             )
         folder = Path(workdir.value or f"runs/{_config_file(sys.argv).stem}").expanduser()
-        connect(coordinator.value, processes.value, process.value)
         try:
-            main(config, folder)
+            with ending_when_told():
+                connect(coordinator.value, processes.value, process.value)
+                main(config, folder)
         except OSError as error:
             if error.errno not in STORAGE_ERRORS:
                 raise

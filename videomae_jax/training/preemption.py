@@ -1,7 +1,9 @@
 """The end that a machine's owner announces with SIGTERM: a run saves itself and ends."""
 
+import contextlib
 import signal
 import threading
+from collections.abc import Iterator
 from types import TracebackType
 
 import jax
@@ -10,8 +12,25 @@ from jax.experimental import multihost_utils
 EXIT_STATUS = 75  # EX_TEMPFAIL of sysexits.h: to be tried again
 
 
-class Preempted(Exception):
-    """The run was told to end. Its text says where it can go on."""
+class Preempted(BaseException):
+    """The run was told to end. Its text says where it can go on. Like Ctrl-C, it is no error that anything may mend."""
+
+
+@contextlib.contextmanager
+def ending_when_told() -> Iterator[None]:
+    """At SIGTERM raises `Preempted` for as long as a `with` lasts: what is not training has nothing to save.
+
+    Where there are several processes, JAX listens instead.
+    """
+
+    def end(number: int, frame: object) -> None:
+        raise Preempted("told to end")
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Preemption:
