@@ -44,6 +44,9 @@ def test_every_config_runs_two_steps(config, videos, tmp_path):
     assert VideoMAEForPreTraining.from_pretrained(tmp_path).config.num_frames == 4
     assert (tmp_path / "images" / "val_0000002.png").stat().st_size > 0
     assert json.loads((tmp_path / "recipe.json").read_text())["total_steps"] == 2
+    best = json.loads((tmp_path / "best" / "validation.json").read_text())
+    assert (best["step"], best["score"]) == (2, -last["val_loss"])
+    assert VideoMAEForPreTraining.from_pretrained(tmp_path / "best").config.num_frames == 4
     card = (tmp_path / "model" / "README.md").read_text()
     assert "pre-trained\n" in card and "| length | 2 steps |" in card
     assert f"| loss, val videos, one clip each | {last['val_loss']:.4g} |" in card
@@ -252,6 +255,11 @@ def test_an_unknown_option_of_a_config_lists_the_known_ones(tmp_path):
 
 def test_a_config_file_that_is_not_there_is_named(tmp_path):
     assert "config file configs/nope.py does not exist" in fail("nope.py", tmp_path)
+
+
+def test_a_workdir_in_an_object_store_is_refused():
+    message = fail("quickstart.py", "gs://bucket/run")
+    assert "workdir gs://bucket/run is in an object store" in message and "a folder, such as one" in message
 
 
 def test_kinetics_without_kinetics_says_what_to_do(tmp_path):
