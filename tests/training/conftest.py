@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import topologies
 
 from videomae_jax import VideoMAEConfig
 from videomae_jax.model.masking import Masking
@@ -68,9 +69,13 @@ def batch():
 
 
 @pytest.fixture
-def libtpu():
-    """Where the compiler for TPUs lies. Beside the environment and not in it, where JAX would look for a TPU."""
-    folder = Path(sys.prefix) / "libtpu"
-    if not folder.exists():
+def tpus(monkeypatch):
+    """Gives the devices of a TPU slice by its name, to compile for."""
+    # Beside the environment and not in it, where JAX would look for a TPU.
+    libtpu = Path(sys.prefix) / "libtpu"
+    if not libtpu.exists():
         pytest.skip("`make test` found no wheel of libtpu for this machine")
-    return folder
+    monkeypatch.syspath_prepend(libtpu)
+    for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
+        monkeypatch.setenv(name, "1")
+    return lambda name: topologies.get_topology_desc(platform="tpu", topology_name=name).devices

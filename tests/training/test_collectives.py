@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import topologies
 from jax.sharding import NamedSharding, PartitionSpec
 
 from videomae_jax.training.collectives import Collective, collectives
@@ -142,12 +141,8 @@ def test_a_step_sums_gradients_gathers_what_is_split_and_moves_nothing_else(make
     assert compiled.memory_analysis().argument_size_in_bytes == on_each_device(trainer.abstract_state) + clips
 
 
-def test_a_step_of_sixteen_tpus_moves_nothing_else_either(make_trainer, libtpu, monkeypatch):
-    monkeypatch.syspath_prepend(libtpu)
-    for name in ("TPU_SKIP_MDS_QUERY", "ALLOW_MULTIPLE_LIBTPU_LOAD"):
-        monkeypatch.setenv(name, "1")
-    devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices
-    mesh = make_mesh(data=4, fsdp=4, tensor=1, devices=devices)
+def test_a_step_of_sixteen_tpus_moves_nothing_else_either(make_trainer, tpus):
+    mesh = make_mesh(data=4, fsdp=4, tensor=1, devices=tpus("v5e:4x4"))
     # It rounds to bfloat16 what it multiplies, and sends no more.
     check_what_a_step_moves(dataclasses.replace(make_trainer(), mesh=mesh), clips=32, least=2)
 

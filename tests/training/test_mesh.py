@@ -1,5 +1,8 @@
+import math
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
@@ -74,3 +77,11 @@ def test_a_parameter_without_a_rule_is_an_error():
 def test_a_side_that_the_mesh_does_not_divide_is_an_error():
     with pytest.raises(ValueError, match=r"mesh axis fsdp=8 does not divide a side of head/kernel, shape \(12, 16\)"):
         shardings({"head": {"kernel": jnp.zeros((12, 16))}}, make_mesh(data=1, fsdp=8, tensor=1))
+
+
+def test_the_sides_of_a_tpu_slice_are_split_where_they_have_to_be(tpus):
+    mesh = make_mesh(data=-1, fsdp=16, tensor=1, devices=tpus("v5p:8x8x8"))
+    assert dict(mesh.shape) == {"data": 32, "fsdp": 16, "tensor": 1}
+    # What gathers weights lies together: 16 neighbours of the torus, 2 x 8 or less far apart.
+    sides = [np.ptp([device.coords for device in row.flat], axis=0) + 1 for row in mesh.devices]
+    assert all(math.prod(side) == 16 for side in sides)

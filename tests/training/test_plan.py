@@ -46,6 +46,8 @@ def test_the_figures_of_eight_gpus():
     assert lines["steps"] == f"{steps:,} for 1600 epochs of 240,000"
     hours = steps * 2048 * work / (0.5 * 8 * 989e12) / 3600
     assert lines["time"] == f"{hours:,.1f} hours at an MFU of 50%, {8 * hours:,.0f} device hours"
+    assert lines["data"].startswith(f"{steps * 2048 / hours / 3600:,.1f} videos a second")
+    assert lines["saved"] == f"{12 * parameters / 1e9:.2f} GB a checkpoint, 2 kept"
 
 
 def test_this_machines_step_is_compiled():
@@ -128,7 +130,7 @@ def test_a_finetuning_recipe_has_a_head_and_the_average_of_its_weights():
 
 
 @pytest.mark.full
-@pytest.mark.usefixtures("libtpu")
+@pytest.mark.usefixtures("tpus")
 @pytest.mark.parametrize(
     ("topology", "mesh", "videos"),
     [("v5e:4x4", "16 TPU v5 lite", 32), ("v5e:16x16", "256 TPU v5 lite", 2048)],
