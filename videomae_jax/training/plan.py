@@ -95,6 +95,8 @@ def main(config: ConfigDict) -> None:
     check_batch(mesh, recipe.data.batch_size, recipe.optim.accumulation)
     describe(recipe, trainer, known)
     memory = estimate(trainer)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trainer.abstract_state))
+    say("saved", f"{size / 1e9:,.2f} GB a checkpoint, {recipe.keep_checkpoints} kept")
     accumulation = parts_that_fit(recipe, mesh, memory, known)
     compiled = None
     if isinstance(mesh, Mesh):
@@ -250,7 +252,9 @@ def describe(recipe: Recipe | DownstreamRecipe, trainer: Trainer, known: Acceler
     kind = "devices" if known is None else known.kind
     each = "" if known is None else f", each {known.peak / 1e12:g} TFLOP/s and {known.memory / GIB:.1f} GiB"
     axes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    say("mesh", f"{mesh.size} {kind}{each}: {axes}")
+    hosts = {device.process_index for device in mesh.devices.flat} if isinstance(mesh, Mesh) else ()
+    of_hosts = f" of {len(hosts)} hosts" if len(hosts) > 1 else ""
+    say("mesh", f"{mesh.size} {kind}{of_hosts}{each}: {axes}")
     clips = recipe.data.batch_size * recipe.data.views
     say("batch", f"{recipe.data.batch_size} videos x {recipe.data.views} views")
     if task.clip_flops is not None:
@@ -305,6 +309,8 @@ def tell_time(
     work = steps * recipe.data.batch_size * recipe.data.views * trainer.task.clip_flops
     hours = work / (mfu * known.peak * trainer.mesh.size) / 3600
     say("time", f"{hours:,.1f} hours at an MFU of {mfu:.0%}, {hours * trainer.mesh.size:,.0f} device hours")
+    rate = steps * recipe.data.batch_size / (3600 * hours)
+    say("data", f"{rate:,.1f} videos a second to decode, for clips of {recipe.data.views} views")
 
 
 if __name__ == "__main__":
@@ -312,7 +318,7 @@ if __name__ == "__main__":
     flags.DEFINE_float("mfu", 0.4, "share of the devices' peak rate that is reached", 0.01, 1.0)
     flags.DEFINE_integer("videos", None, "training videos; default: those of data.path", 1)
     if any(word.startswith(("--topology", "-topology")) for word in sys.argv):
-        # libtpu would ask the machine which TPU it is.
-        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "JAX_PLATFORMS": "cpu"}
+        # libtpu would ask the machine which TPU it is, and keep others, who compile too, out of it.
+        os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1", "JAX_PLATFORMS": "cpu"}
         jax.config.update("jax_platforms", "cpu")
     command_line.run_config(main)
