@@ -7,7 +7,9 @@ import socket
 import subprocess
 import sys
 
+import jax
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
@@ -95,6 +97,18 @@ def assert_same_run(left, right, atol):
         np.testing.assert_allclose(weights[0][name], weights[1][name], atol=atol, err_msg=name)
 
 
+def gradients(workdir):
+    """The mean of the five steps' gradients, the last ones weighing most: Adam's first moments."""
+    folder = workdir / "checkpoints" / "5" / "state"
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        saved = checkpointer.metadata(folder).item_metadata.tree
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), saved)
+        state = checkpointer.restore(folder, restore_args=as_numpy)
+    parts = jax.tree.leaves(state["opt_state"], is_leaf=lambda part: isinstance(part, dict))
+    (moments,) = [part["mu"] for part in parts if "mu" in part]
+    return [moment / (1 - 0.9**5) for moment in jax.tree.leaves(moments)]
+
+
 @pytest.mark.parametrize(
     ("launcher", "axes"),
     [
@@ -111,6 +125,10 @@ def test_two_processes_train_as_one(videos, tmp_path, launcher, axes):
     first, second = finish(together(command("quickstart.py", tmp_path / "two", **run), launcher))
     assert "8 cpu devices" in first and second == ""
     assert_same_run(tmp_path / "one", tmp_path / "two", atol=1e-5)
+    one, two = gradients(tmp_path / "one"), gradients(tmp_path / "two")
+    for left, right in zip(one, two, strict=True):
+        np.testing.assert_allclose(left, right, atol=1e-5)
+    assert max(np.abs(leaf).max() for leaf in one) > 1e-3
     pictures = [Image.open(tmp_path / name / "images" / "val_0000005.png") for name in ("one", "two")]
     np.testing.assert_allclose(*(np.asarray(picture, int) for picture in pictures), atol=2)  # rounding, enlarged
 

@@ -44,7 +44,7 @@ def test_a_state_comes_back_bit_for_bit_on_any_mesh(make_trainer, batch, tmp_pat
         pytest.param(dict(devices=4), marks=pytest.mark.full),
         pytest.param(dict(devices=4, fsdp=2), marks=pytest.mark.full),
         pytest.param(dict(devices=2, tensor=2), marks=pytest.mark.full),
-        pytest.param(dict(devices=1), marks=pytest.mark.full),
+        dict(devices=1),
     ],
 )
 def test_fewer_devices_go_on_with_the_same_losses(make_trainer, batch, tmp_path, axes):
