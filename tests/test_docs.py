@@ -1,24 +1,30 @@
 """The tables of docs and README that come from benchmarks say what these found."""
 
 import json
+import math
 import re
 import runpy
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from videomae_jax.data.prepare import main
 from videomae_jax.data.video import write_video
+from videomae_jax.training.recipe import Recipe
+from videomae_jax.training.tasks import Pretraining
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"
 SMALL_DATA = ROOT / "benchmarks" / "results" / "small_data.json"
+GIANT = ROOT / "benchmarks" / "results" / "giant.json"
 README = (ROOT / "README.md").read_text()
 DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
 SMALL_DATA_PAGE = (ROOT / "docs" / "small_data.md").read_text()
+SCALING_PAGE = (ROOT / "docs" / "scaling.md").read_text()
 
 
 def test_sizes_and_hours_of_the_data_sets_are_computed_from_the_results():
@@ -81,6 +87,43 @@ def test_the_data_page_compares_the_codecs_as_measured():
     assert "`h264` takes a quarter of the bytes and three times the time to read" in DATA_PAGE
     assert 3.5 < rows["prepared_jpeg_bytes_a_frame"] / rows["prepared_h264_bytes_a_frame"] < 4.5
     assert 2.5 < rows["prepared_h264_ms"] / rows["prepared_ms"] < 3.5
+
+
+def test_the_plan_of_a_giant_follows_from_what_was_compiled_and_measured(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    giant = runpy.run_path(str(ROOT / "benchmarks" / "giant.py"))
+    config = runpy.run_path(str(ROOT / "configs" / "k400_pretrain.py"))["get_config"]("size=giant,recipe=v2")
+    task = Pretraining.of_recipe(Recipe.from_config(config))
+    params = sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(task.create, jax.random.key(0))))
+    peak, memory = {"v5e": 197e12, "v5p": 459e12}, {"v5e": 15.75, "v5p": 95.0}  # FLOP/s and GiB of the data sheets
+    plans = json.loads(GIANT.read_text())["plans"]
+    assert [giant["figures"](told).chips for told in plans.values()] == [64, 128, 256, 512]
+    steps = round(300 * 658_340 / 2048)
+    for topology, told in plans.items():
+        found, (kind, sides) = giant["figures"](told), topology.split(":")
+        assert found.chips == math.prod(map(int, sides.split("x"))) == 4 * found.hosts
+        assert told["model"].startswith(f"giant, {params:,} parameters, bfloat16, ")
+        assert told["batch"] == "2048 videos x 4 views"
+        assert told["steps"] == f"{steps:,} for 300 epochs of 658,340"
+        seconds = 2048 * 4 * task.clip_flops / (0.4 * found.chips * peak[kind])
+        assert found.seconds == pytest.approx(seconds, rel=1e-4)
+        assert told["time"].startswith(f"{steps * seconds / 3600:,.1f} hours at an MFU of 40%")
+        assert found.videos == pytest.approx(2048 / seconds, rel=1e-4)
+        assert told["saved"] == f"{12 * params / 1e9:.2f} GB a checkpoint, 2 kept"
+        assert 16 * params / 16 / 2**30 < found.memory < memory[kind]  # state and gradients, on 16 chips
+        # Weights in bfloat16 for each part, forwards and again backwards, and as many gradients.
+        assert 3 <= found.received / (found.parts * 2 * params / 1e9) < 4
+        assert kind != "v5e" or 24 <= found.received / found.seconds < 25.5
+    text = re.sub(r"\s+", " ", SCALING_PAGE)
+    assert giant["table"](GIANT) in SCALING_PAGE
+    assert f"{12 * params / 1e9:.2f} GB a checkpoint" in text and f"{4 * params / 1e9:.2f} GB each for `model/`" in text
+    assert f"{1000 * giant['figures'](plans['v5e:16x16']).seconds / 60:.0f} minutes of 256 chips" in text
+    rows = {row["name"]: row["value"] for row in json.loads(RESULTS.read_text())["rows"]}
+    assert f"{rows['prepared_4_views_ms']:.1f} ms a clip" in text and f"it is {rows['raw_4_views_ms']:.1f} ms" in text
+    ((jpeg, hours),) = re.findall(r"\| Kinetics-710, [^|]+\|[^|]+\| ([\d,]+ GB) \| ([\d.]+) \|", DATA_PAGE)
+    assert f"{jpeg} of prepared videos, made in {hours} hours of one core" in text
+    for hosts, cores in re.findall(r"\| \d+, (\d+) \|(?:[^|]+\|){6} (\d+) \|", SCALING_PAGE):
+        assert "two a host at most" in text and int(cores) / int(hosts) < 2.5
 
 
 def test_others_can_read_prepared_videos_as_the_data_page_says(tmp_path, monkeypatch, capsys):
