@@ -4,7 +4,7 @@ BIN = .venv/bin
 # Packages come without bytecode, most of which nobody imports: Python writes it where it does.
 export PYTHONDONTWRITEBYTECODE =
 
-.PHONY: demo demo-eval finetuned app test test-full torture lint
+.PHONY: demo demo-eval finetuned app test test-full torture notebooks lint
 
 # Pre-trains on built-in videos and shows what came out: minutes on two CPU cores.
 demo: .venv/installed
@@ -45,6 +45,11 @@ test-full: .venv/installed-test .venv/installed-app .venv/libtpu lint
 # Kills a run 20 times, at random moments, and compares what becomes of it with an undisturbed one.
 torture: .venv/installed-test
 	$(BIN)/python -m pytest tests/test_torture.py
+
+# Runs the notebooks anew, in place.
+notebooks: .venv/installed-test
+	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
+		--NotebookClient.coalesce_streams=True notebooks/*.ipynb
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .
