@@ -8,6 +8,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 
+from videomae_jax.training.adam import scale_by_adam, when_finite
 from videomae_jax.training.adapters import BLOCKS
 from videomae_jax.training.downstream import DownstreamOptim, DownstreamRecipe
 from videomae_jax.training.mesh import path_name
@@ -94,36 +95,37 @@ def layer_scales(params: PyTree, layer_decay: float) -> PyTree[Float[np.ndarray,
     return jax.tree_util.tree_map_with_path(scale, params)
 
 
-def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
+def adamw(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformationExtraArgs:
     """AdamW; the decay is multiplied by the learning rate, as in PyTorch. Clips the gradient's norm first, if asked.
 
-    The second moments stay in fp32: in bf16 most steps would be too small to change them.
+    The second moments stay in fp32: in bf16 most steps would be too small to change them. With `finite=False` an update
+    leaves the moments as they are; the learning rate is that of the step, made or not.
     """
-    update = optax.adamw(
-        schedule,
-        b1=optim.b1,
-        b2=optim.b2,
-        eps=1e-8,
-        weight_decay=optim.weight_decay,
-        mask=decays,
-        mu_dtype=optim.mu_dtype,
+    update = optax.chain(
+        scale_by_adam(optim.b1, optim.b2, eps=1e-8, mu_dtype=optim.mu_dtype),
+        optax.add_decayed_weights(optim.weight_decay, mask=decays),
+        optax.scale_by_learning_rate(schedule),
     )
     return _after_clipping(optim.clip_norm, update)
 
 
-def sgd(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformation:
-    """SGD with momentum `b1`; the decay is part of the gradient, as in PyTorch. Clips the norm as `adamw` does."""
-    decay = optax.add_decayed_weights(optim.weight_decay, mask=decays)
-    return _after_clipping(
-        optim.clip_norm, optax.chain(decay, optax.sgd(schedule, momentum=optim.b1, accumulator_dtype=optim.mu_dtype))
+def sgd(schedule: optax.Schedule, optim: Optim) -> optax.GradientTransformationExtraArgs:
+    """SGD with momentum `b1`; the decay is part of the gradient, as in PyTorch. Clips and skips as `adamw` does."""
+    update = optax.chain(
+        optax.add_decayed_weights(optim.weight_decay, mask=decays),
+        when_finite(optax.trace(optim.b1, accumulator_dtype=optim.mu_dtype)),
+        optax.scale_by_learning_rate(schedule),
     )
+    return _after_clipping(optim.clip_norm, update)
 
 
-def _after_clipping(norm: float | None, update: optax.GradientTransformation) -> optax.GradientTransformation:
+def _after_clipping(
+    norm: float | None, update: optax.GradientTransformationExtraArgs
+) -> optax.GradientTransformationExtraArgs:
     return update if norm is None else optax.chain(optax.clip_by_global_norm(norm), update)
 
 
-def finetuning_optimizer(schedule: optax.Schedule, optim: DownstreamOptim) -> optax.GradientTransformation:
+def finetuning_optimizer(schedule: optax.Schedule, optim: DownstreamOptim) -> optax.GradientTransformationExtraArgs:
     """The optimizer of a downstream recipe, with a learning rate that falls from layer to layer, see `layer_scales`.
 
     Args:

@@ -16,6 +16,7 @@ from videomae_jax.training.adapters import add_adapters, merge_adapters
 from videomae_jax.training.devices import peak_flops
 from videomae_jax.training.finetuning import Finetuning
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
+from videomae_jax.training.programs import free_compilers_memory
 from videomae_jax.training.tasks import Batch, Pretraining
 
 SKIPPED = "skipped_steps"  # in the window: those whose loss or gradient was not finite; the others are "steps"
@@ -44,14 +45,15 @@ class Trainer:
 
     Attributes:
       task: the model and its loss.
-      optimizer: of the parameters that the task trains.
+      optimizer: of the parameters that the task trains; where its `update` is given `finite=False`, it leaves its state
+        as it is.
       mesh: the devices.
       accumulation: parts of a batch that go through the devices one after the other.
       ema_decay: of the average of the trained parameters; None for no average.
     """
 
     task: Pretraining | Finetuning
-    optimizer: optax.GradientTransformation
+    optimizer: optax.GradientTransformationExtraArgs
     mesh: Mesh
     accumulation: int
     ema_decay: float | None = None
@@ -161,7 +163,9 @@ class Trainer:
         )
         lowered = step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views))
         of_gpus = deterministic and self.mesh.devices.flat[0].platform != "tpu"  # whose compiler does not know it
-        return lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
+        compiled = lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
+        free_compilers_memory()
+        return compiled
 
     def loss(self, trained: PyTree, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
         """The task's loss on a prepared batch, of the trained parameters with all others from `params`."""
@@ -177,22 +181,15 @@ class Trainer:
         grads, metrics = accumulate(jax.grad(loss, has_aux=True), trained, batch, self.accumulation)
         with jax.named_scope("optimizer"):
             grads = self._of_trained_layers(grads)
-            updates, opt_state = self.optimizer.update(grads, state.opt_state, trained)
+            grad_norm = optax.tree.norm(grads)
+            finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
+            updates, opt_state = self.optimizer.update(grads, state.opt_state, trained, finite=finite)
             # Once more: weight decay moves what has no gradient.
             trained = optax.apply_updates(trained, self._of_trained_layers(updates))
-        grad_norm = optax.tree.norm(grads)
-        finite = jnp.isfinite(metrics["loss"]) & jnp.isfinite(grad_norm)
 
         def kept(new: PyTree, old: PyTree) -> PyTree:
             return jax.tree.map(lambda new, old: jnp.where(finite, new, old), new, old)
 
-        def of_step(part: PyTree) -> bool:
-            return isinstance(part, optax.ScaleByScheduleState)
-
-        # The learning rate goes by the number of the step, skipped or not.
-        opt_state = jax.tree.map(
-            lambda new, old: new if of_step(new) else kept(new, old), opt_state, state.opt_state, is_leaf=of_step
-        )
         ema = state.ema
         if self.ema_decay is not None:
             ema = kept(optax.incremental_update(trained, ema, 1 - self.ema_decay), ema)
