@@ -20,6 +20,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     compilation_cache = tempfile.TemporaryDirectory(prefix="videomae_jax_tests_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compilation_cache.name
 os.environ |= {"JAX_PLATFORMS": "cpu", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+# XLA's threads for CPUs: each of eight devices blocks some while it waits for the others, for ever if none are left.
+os.environ["NPROC"] = "64"
 settings.register_profile("patient", deadline=None)  # how long an example takes says nothing on a shared machine
 settings.load_profile("patient")
 jax.config.update("jax_platforms", "cpu")
