@@ -77,7 +77,7 @@ def run_config(main: Callable[[ConfigDict], None]) -> None:
         except SystemExit:
             sys.exit(0 if asks_for_help else 1)  # absl calls help a failure
         except (KeyError, AttributeError) as error:
-            _fail(f"unknown config key {_plain(error)}.")
+            _fail(f"unknown config key {_plain(error)} docs/recipes.md has the keys.")
         except (flags.Error, ValueError, TypeError) as error:
             # ml_collections hands an error of the config file on as a printed traceback; its last line says what.
             message = str(error).strip().splitlines()[-1].removeprefix("ValueError: ")
@@ -148,7 +148,9 @@ def _plain(error: Exception) -> str:
         text = str(ast.literal_eval(text))
     except (ValueError, SyntaxError):
         pass
-    return " ".join(text.split())
+    # Where a key looks like it, the text is: 'key' Did you mean "one" instead of "key"?
+    key, hint, better = " ".join(text.split()).partition(" Did you mean ")
+    return f"{key}.{hint}{better.split(' instead of')[0]}{'?' if hint else ''}"
 
 
 def _fail(message: str) -> None:
