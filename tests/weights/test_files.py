@@ -175,6 +175,10 @@ def test_the_only_weights_of_a_folder_are_found(tmp_path):
     (tmp_path / "recipe.json").touch()
     with pytest.raises(ValueError, match=f"{tmp_path} is a run that has not finished"):
         find_weights(tmp_path)
+    (tmp_path / "results.json").touch()
+    with pytest.raises(ValueError, match=f"{tmp_path} is a run that keeps no model"):
+        find_weights(tmp_path)
+    (tmp_path / "results.json").unlink()
     (tmp_path / "recipe.json").unlink()
     (tmp_path / "checkpoint-799.pth").touch()
     assert find_weights(tmp_path) == tmp_path / "checkpoint-799.pth"

@@ -38,6 +38,8 @@ def find_weights(path: Path) -> Path:
     for name in WEIGHTS_FILES:
         if (path / name).is_file():
             return path / name
+    if (path / "results.json").is_file():
+        raise ValueError(f"{path} is a run that keeps no model: it measures another. Give what it began with.")
     if (path / "recipe.json").is_file():
         raise ValueError(f"{path} is a run that has not finished: its model is written at the end. Continue it.")
     others = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", *PICKLES))
