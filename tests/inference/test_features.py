@@ -75,3 +75,5 @@ def test_a_folder_is_written_video_by_video_and_gone_on_with(checkpoint, dark_th
 def test_a_folder_without_videos_is_an_error(checkpoint, tmp_path):
     with pytest.raises(SystemExit, match="features: there is no video file in"):
         main([str(checkpoint), str(tmp_path), "--out", str(tmp_path / "features")])
+    with pytest.raises(SystemExit, match="features: .* is no folder; give the folder that the videos are in"):
+        main([str(checkpoint), str(tmp_path / "clip.mp4"), "--out", str(tmp_path / "features")])

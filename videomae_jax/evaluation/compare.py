@@ -45,7 +45,9 @@ def _shown(value: float | int | None) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Results of runs side by side.")
+    parser = argparse.ArgumentParser(
+        prog="python -m videomae_jax.evaluation.compare", description="Results of runs side by side."
+    )
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="the folder of a run of eval.py")
     try:
         rows = compare(parser.parse_args().workdirs)

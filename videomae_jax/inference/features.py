@@ -129,6 +129,8 @@ def main(arguments: list[str]) -> None:
 
 def write_features(options: argparse.Namespace) -> list[VideoReadError]:
     """Writes the features of every video that has none yet, and tells which videos cannot be read."""
+    if not options.folder.is_dir():
+        raise ValueError(f"{options.folder} is no folder; give the folder that the videos are in")
     videos = sorted(file for file in options.folder.rglob("*") if is_video(file.name) and file.is_file())
     if not videos:
         raise ValueError(f"there is no video file in {options.folder}")
