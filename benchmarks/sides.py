@@ -29,6 +29,9 @@ class Ours:
     def __init__(self):
         import jax
 
+        from videomae_jax.training.host_memory import compute_in_this_thread
+
+        compute_in_this_thread()
         self.jax = jax
         self.platform = jax.default_backend()
         self.device = processor_name() if self.platform == "cpu" else jax.devices()[0].device_kind

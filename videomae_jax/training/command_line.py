@@ -11,6 +11,7 @@ from pathlib import Path
 from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
+from videomae_jax.training.host_memory import compute_in_this_thread
 from videomae_jax.training.preemption import EXIT_STATUS, Preempted, ending_when_told
 from videomae_jax.training.processes import connect
 
@@ -48,6 +49,7 @@ def run(main: Callable[[ConfigDict, Path], None]) -> None:
         folder = Path(workdir.value or f"runs/{_config_file(sys.argv).stem}").expanduser()
         try:
             with ending_when_told():
+                compute_in_this_thread()
                 connect(coordinator.value, processes.value, process.value)
                 main(config, folder)
         except OSError as error:

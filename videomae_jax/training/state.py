@@ -15,8 +15,8 @@ from jaxtyping import Array, Float, Int, PyTree
 from videomae_jax.training.adapters import add_adapters, merge_adapters
 from videomae_jax.training.devices import peak_flops
 from videomae_jax.training.finetuning import Finetuning
+from videomae_jax.training.host_memory import settle_after_compiling
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
-from videomae_jax.training.programs import free_compilers_memory
 from videomae_jax.training.tasks import Batch, Pretraining
 
 SKIPPED = "skipped_steps"  # in the window: those whose loss or gradient was not finite; the others are "steps"
@@ -164,7 +164,7 @@ class Trainer:
         lowered = step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views))
         of_gpus = deterministic and self.mesh.devices.flat[0].platform != "tpu"  # whose compiler does not know it
         compiled = lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
-        free_compilers_memory()
+        settle_after_compiling(self.mesh)
         return compiled
 
     def loss(self, trained: PyTree, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:
