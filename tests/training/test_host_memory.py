@@ -26,4 +26,6 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before) * resource.g
 def test_what_a_step_takes_is_kept_for_the_next():
     command = [sys.executable, "-c", PROGRAM.replace("SIZE", str(2**27))]
     told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
-    assert float(told.stdout) < 0.01  # of its bytes, those in pages that are new; without the settling, all and more
+    # Of its bytes, those in pages that are new: without the settling, all; with it, one step's or two's where what a
+    # step took was not yet given back when the next one began.
+    assert float(told.stdout) < 0.5
