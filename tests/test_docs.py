@@ -20,6 +20,7 @@ from videomae_jax.training.tasks import Pretraining
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "data.json"
 SMALL_DATA = ROOT / "benchmarks" / "results" / "small_data.json"
+STEP = ROOT / "benchmarks" / "results" / "step.json"
 GIANT = ROOT / "benchmarks" / "results" / "giant.json"
 README = (ROOT / "README.md").read_text()
 DATA_PAGE = (ROOT / "docs" / "data.md").read_text()
@@ -80,6 +81,28 @@ def test_the_page_shows_what_pretraining_was_worth_on_small_data():
     told = "worth {:.1f} points of top-1 after as many steps with labels, and {:.1f} with the same compute in all"
     ratios = [results["ratios"][f"pretrained_minus_scratch{same}"] for same in ("", "_same_compute")]
     assert told.format(*ratios) in re.sub(r"\s+", " ", README)
+
+
+def test_the_readme_shows_how_fast_a_step_is():
+    results = json.loads(STEP.read_text())
+    rows = {row["name"]: row["value"] for row in results["rows"]}
+    assert results["setting"] == {"sizes": ["base"], "batches": [2], "rounds": 5}
+    table = re.findall(r"^\| [^|]+ \| `(pretrain|finetune|inference)` \| (.+) \|$", README, re.MULTILINE)
+    assert len(table) == 3
+    sides = ("ours", "transformers", "transformers_compiled")
+    for kind, cells in table:
+        assert cells.split(" | ") == [
+            *(f"{rows[f'{kind}_{side}_step'] / 1000:.2f} s" for side in sides),
+            *(f"{results['ratios'][f'{kind}_over_{side}']:.2f}" for side in sides[1:]),
+            *(f"{rows[f'{kind}_{side}_peak_memory']:,.0f}" for side in sides[:2]),
+        ]
+        assert rows[f"{kind}_ours_peak_memory"] < rows[f"{kind}_transformers_peak_memory"]
+    text = re.sub(r"\s+", " ", README)
+    assert f"On two cores of an {results['device']}, {results['date']}, in float32" in text
+    assert f"{results['ratios']['dual_over_single_masking']:.2f} times as fast" in text
+    rates = [f"{rows[f'{side}_matmul']:.0f}" for side in sides[:2]]
+    assert "Large matrices are multiplied at {} GFLOP/s here by XLA and at {} by PyTorch".format(*rates) in text
+    assert f"the products of a pre-training step would take {rows['pretrain_ours_mfu']:.0f} % of its time" in text
 
 
 def test_the_data_page_compares_the_codecs_as_measured():

@@ -6,6 +6,7 @@ from typing import TypeVar
 from flax import nnx
 
 from videomae_jax.data.processor import VideoMAEImageProcessor
+from videomae_jax.model.videomae import VideoMAEForVideoClassification
 from videomae_jax.weights.convert import load
 
 Wanted = TypeVar("Wanted", bound=nnx.Module)
@@ -31,5 +32,6 @@ def opened(
         processor = processor or beside
     if not isinstance(model, kinds):
         wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
-        raise ValueError(f"{name} is a {type(model).__name__}; this takes {wanted}.")
+        hint = " Fine-tune it first, with eval.py." if kinds == (VideoMAEForVideoClassification,) else ""
+        raise ValueError(f"{name} is a {type(model).__name__}; this takes {wanted}.{hint}")
     return model, processor or VideoMAEImageProcessor.for_model(model.config)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from videomae_jax.config import VideoMAEConfig
+from videomae_jax.config import SIZES, VideoMAEConfig
 from videomae_jax.training.downstream import SCRATCH, DownstreamRecipe
 from videomae_jax.weights.checkpoint import Checkpoint
 
@@ -46,11 +46,19 @@ def find_encoder(recipe: DownstreamRecipe) -> Checkpoint | None:
         if getattr(checkpoint.config, field) != getattr(wanted, field)
     ]
     if changes:
+        own = _size_of(checkpoint.config)
+        hint = f" Most configs take a size as an option: --config FILE.py:size={own}." if own else ""
         raise ValueError(
             f"init_from={recipe.init_from} holds another model than config.model ({model['size']}): "
-            f"{', '.join(changes)}. Most configs take its size as an option: --config FILE.py:size=small."
+            f"{', '.join(changes)}.{hint}"
         )
     return checkpoint
+
+
+def _size_of(config: VideoMAEConfig) -> str | None:
+    """The first size whose encoder is a config's."""
+    encoder = [getattr(config, field) for field in SIZE_FIELDS]
+    return next((name for name, size in SIZES.items() if [size[field] for field in SIZE_FIELDS] == encoder), None)
 
 
 def classifier_config(recipe: DownstreamRecipe, checkpoint: Checkpoint | None, **fields: Any) -> VideoMAEConfig:

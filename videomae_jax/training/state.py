@@ -142,9 +142,7 @@ class Trainer:
 
         return jax.tree_util.tree_map_with_path(only, updates)
 
-    def compile_step(
-        self, batch_size: int, views: int, deterministic: bool = False
-    ) -> Callable[[TrainState, Batch], tuple[TrainState, Float[Array, ""]]]:
+    def compile_step(self, batch_size: int, views: int, deterministic: bool = False) -> jax.stages.Compiled:
         """`state, loss = step(state, batch)`: one update, compiled. The old state's memory is reused.
 
         Where the loss or the gradient is not finite, the loss is NaN, and nothing changes but the step's number and the
