@@ -1,20 +1,24 @@
-"""A model as one file that runs without this package: StableHLO, by `jax.export`.
+"""A model as one file that runs without this package: StableHLO, by `jax.export`, or ONNX, by jax2onnx.
 
     python -m videomae_jax.inference.export CHECKPOINT model.stablehlo
+    python -m videomae_jax.inference.export CHECKPOINT model.onnx
 
-To run it, JAX is enough, or anything else that reads StableHLO:
+To run the first, JAX is enough, or anything else that reads StableHLO; the second runs without JAX:
 
     program = jax.export.deserialize(pathlib.Path("model.stablehlo").read_bytes())
     scores = program.call(frames)  # uint8 [B T H W 3], any B, H and W
+
+    (scores,) = onnxruntime.InferenceSession("model.onnx").run(None, {"frames": frames})
 
 `model.stablehlo.json` beside it says T, how far apart the frames are, and what the numbers mean.
 """
 
 import argparse
 import json
+import logging
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
@@ -29,7 +33,8 @@ from videomae_jax.model.readout import Model, class_scores, pooled_features
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
-LARGEST = 2**31  # bytes, of what StableHLO is stored in
+LARGEST = 2**31  # bytes, of what StableHLO and ONNX are stored in
+ONNX = ".onnx"
 
 
 def export(
@@ -37,7 +42,7 @@ def export(
     file: str | Path,
     *,
     processor: VideoMAEImageProcessor | None = None,
-    platforms: Sequence[str] = ("cpu", "cuda", "tpu"),
+    platforms: Sequence[str] | None = None,
 ) -> None:
     """Writes a program from frames to what a classifier says of them, or to an encoder's vector for each clip.
 
@@ -46,13 +51,17 @@ def export(
 
     Args:
       model: any of the three, or where to load it from.
-      file: what to write; with `.json` at its end the description beside it.
+      file: what to write, ONNX where its name ends in `.onnx`; with `.json` at its end the description beside it.
       processor: None for the model's own.
-      platforms: where it is to run.
+      platforms: where StableHLO is to run; None for CPUs, NVIDIA GPUs and TPUs. ONNX runs wherever there is a runtime.
 
     Raises:
       ValueError: an unknown platform, a processor that does more than this, or a model of 2 GiB and more.
+      ImportError: ONNX, without jax2onnx.
     """
+    if platforms is not None and Path(file).suffix == ONNX:
+        raise ValueError(f"platforms are of StableHLO; {file} is ONNX, which is the same for all.")
+    platforms = ("cpu", "cuda", "tpu") if platforms is None else platforms
     unknown = set(platforms) - set(PLATFORMS)
     if unknown or not platforms:
         raise ValueError(f"platforms are some of {', '.join(PLATFORMS)}, got {', '.join(sorted(unknown)) or 'none'}.")
@@ -73,19 +82,36 @@ def export(
     def program(frames):
         return read(model, fitted(frames, shortest, size, processor))
 
-    frames = jax_export.symbolic_shape(f"b, {config.num_frames}, h, w, {config.num_channels}")
-    exported = jax_export.export(jax.jit(program), platforms=platforms)(jax.ShapeDtypeStruct(frames, jnp.uint8))
+    shape = jax_export.symbolic_shape(f"b, {config.num_frames}, h, w, {config.num_channels}")
+    frames, result = jax.ShapeDtypeStruct(shape, jnp.uint8), "scores" if classifies else "features"
+    if file.suffix == ONNX:
+        data = _onnx(program, frames, result)
+    else:
+        data = jax_export.export(jax.jit(program), platforms=platforms)(frames).serialize()
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(exported.serialize())
+    file.write_bytes(data)
     description = {
         "frames": f"uint8 [B, {config.num_frames}, H, W, {config.num_channels}], 0 to 255, any B, H and W",
         "num_frames": config.num_frames,
         "frame_stride": processor.frame_stride,
-        "result": "scores [B, labels]" if classifies else f"features [B, {config.hidden_size}]",
+        "result": f"{result} [B, labels]" if classifies else f"{result} [B, {config.hidden_size}]",
         "labels": list(config.id2label.values()) if classifies else None,
-        "platforms": list(platforms),
+        "platforms": None if file.suffix == ONNX else list(platforms),
     }
     file.with_name(f"{file.name}.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _onnx(program: Callable, frames: jax.ShapeDtypeStruct, result: str) -> bytes:
+    """The program with an input `frames` and an output of the name `result`."""
+    # They tell of operations that they cannot convert, and of types that they need not know.
+    for name in ("jax2onnx", "onnx_ir"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        import jax2onnx
+    except ImportError as error:
+        raise ImportError(f'ONNX is written by jax2onnx: pip install ".[onnx]" ({error})') from None
+    named = dict(input_names=["frames"], output_names=[result])
+    return jax2onnx.to_onnx(program, [frames], model_name="videomae", **named).SerializeToString()
 
 
 def fitted(
@@ -112,8 +138,8 @@ def main(arguments: list[str]) -> None:
     """The command; what the user can mend is one line."""
     parser = argparse.ArgumentParser(prog="python -m videomae_jax.inference.export", description=__doc__.split("\n")[0])
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a run's folder, a file or a Hugging Face Hub id")
-    parser.add_argument("file", metavar="FILE", type=Path, help="what to write, such as model.stablehlo")
-    parser.add_argument("--platforms", nargs="+", default=["cpu", "cuda", "tpu"], choices=PLATFORMS)
+    parser.add_argument("file", metavar="FILE", type=Path, help="what to write, such as model.stablehlo or model.onnx")
+    parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, help="of StableHLO (cpu cuda tpu)")
     options = parser.parse_args(arguments)
     try:
         with warnings.catch_warnings():
@@ -121,7 +147,7 @@ def main(arguments: list[str]) -> None:
             export(options.checkpoint, options.file, platforms=options.platforms)
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"export: {error}")
-    print(f"{options.checkpoint} for {', '.join(options.platforms)}: {options.file}, {options.file}.json")
+    print(f"{options.checkpoint}: {options.file}, {options.file}.json")
 
 
 if __name__ == "__main__":
