@@ -78,8 +78,8 @@ def serve(name: str, pipe) -> None:
                 begin = time.perf_counter()
                 step()
                 result = time.perf_counter() - begin
-            elif method == "device":
-                result = side.device
+            elif method in ("device", "platform"):
+                result = getattr(side, method)
             else:
                 result = getattr(side, method)(*arguments)
             pipe.send((result, None))
@@ -132,10 +132,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, metavar="FILE", help="for the report")
     arguments = parser.parse_args()
 
-    rates, devices = {}, {}
+    rates, devices, platforms = {}, {}, {}
     for name in {"ours", "transformers"} & set(arguments.sides):
         with contextlib.closing(Side(name)) as side:
-            devices[name], rates[name] = side.call("device"), side.call("matmul_rate")
+            devices[name], platforms[name] = side.call("device"), side.call("platform")
+            rates[name] = side.call("matmul_rate")
+    if len(set(platforms.values())) > 1:  # of TPUs PyTorch knows nothing
+        sys.exit(f"step.py: the sides would run on different devices: {devices}. Name --sides ours single_masking.")
     rows = [Row(f"{name}_matmul", rate / 1e9, "GFLOP/s") for name, rate in rates.items()]
     ratios = {}
     for size in arguments.sizes:

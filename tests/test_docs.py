@@ -101,8 +101,7 @@ def test_the_readme_shows_how_fast_a_step_is():
     assert f"On two cores of an {results['device']}, {results['date']}, in float32" in text
     assert f"{results['ratios']['dual_over_single_masking']:.2f} times as fast" in text
     rates = [f"{rows[f'{side}_matmul']:.0f}" for side in sides[:2]]
-    assert "Large matrices are multiplied at {} GFLOP/s here by XLA and at {} by PyTorch".format(*rates) in text
-    assert f"the products of a pre-training step would take {rows['pretrain_ours_mfu']:.0f} % of its time" in text
+    assert "large matrices are multiplied at {} GFLOP/s by XLA and at {} by PyTorch".format(*rates) in text
 
 
 def test_the_data_page_compares_the_codecs_as_measured():

@@ -292,7 +292,12 @@ def test_a_linear_probe_guesses_labels_that_say_nothing(encoder, tmp_path):
         (
             "ucf101_finetune",
             dict(init_from="ENCODER"),
-            r"another model than config.model \(base\): hidden_size 128",
+            r"another model than config.model \(base\): hidden_size 128.* --config FILE.py:size=tiny\.$",
+        ),
+        (
+            "ucf101_finetune:size=tiny",
+            dict(init_from="ENCODER", model__tubelet_size=1),
+            r"config.model \(tiny\): tubelet_size 2 \(the recipe: 1\)\.$",
         ),
         ("ucf101_finetune:size=tiny", dict(init_from="ENCODER", mode="test"), "has no classifier to test"),
         ("ucf101_finetune:size=tiny", dict(init_from="scratch", mode="test"), "needs a trained model"),

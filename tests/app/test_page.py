@@ -75,7 +75,7 @@ def server(runs, builtin_cache, tmp_path_factory):
             assert process.poll() is None, (folder / "errors").read_text()
             yield address
         finally:
-            process.send_signal(signal.SIGINT)
+            process.send_signal(signal.SIGTERM)
             process.communicate(timeout=PATIENCE)
     said = (folder / "errors").read_text()
     # Of what was asked for by path, and of nothing else.

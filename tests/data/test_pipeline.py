@@ -161,7 +161,7 @@ def test_videos_that_do_not_come_back_end_the_run_by_name(sound_source, tmp_path
         for load in (train, heldout):
             with pytest.raises(ValueError, match=f"The videos of {sound_source.name} are gone, .*{folder}"):
                 load(sound_source, 3)
-            # Not capfd: a reading thread that prints a moment later would move the place from where that one reads.
+            # Not capfd, whose file loses its place when another reading thread prints while it is read.
             assert f"waiting for the videos of {sound_source.name}: {folder}" in capsys.readouterr().out
     finally:
         (tmp_path / "away").rename(folder)

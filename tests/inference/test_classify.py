@@ -58,7 +58,9 @@ def test_what_cannot_be_classified_says_why(brightness, dark_then_bright, tmp_pa
         next(classify_windows(dark_then_bright, brightness))
     with pytest.raises(ValueError, match="windows must be at least one frame apart, got hop=0"):
         next(classify_windows(dark_then_bright, brightness, stride=2, hop=0))
-    with pytest.raises(ValueError, match="is a VideoMAEForPreTraining; this takes a VideoMAEForVideoClassification"):
+    with pytest.raises(
+        ValueError, match="is a VideoMAEForPreTraining; this takes a VideoMAEForVideoClassification. Fine-tune"
+    ):
         classify(dark_then_bright, VideoMAEForPreTraining(brightness.config, rngs=nnx.Rngs(0)))
     with pytest.raises(videomae_jax.data.frames.VideoReadError, match="no-such.mp4"):
         classify(tmp_path / "no-such.mp4", brightness)

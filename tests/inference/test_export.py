@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import onnxruntime
 import pytest
@@ -117,11 +118,16 @@ def test_an_encoder_gives_its_vectors(brightness, tmp_path):
 )
 def test_what_the_program_would_do_otherwise_is_refused(brightness, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        export(brightness, tmp_path / "model", processor=VideoMAEImageProcessor(**options), platforms=["cpu"])
+        export(brightness, tmp_path / "model.stablehlo", processor=VideoMAEImageProcessor(**options), platforms=["cpu"])
     with pytest.raises(ValueError, match="platforms are some of cpu, cuda, rocm, tpu, got abacus"):
-        export(brightness, tmp_path / "model", platforms=["abacus"])
+        export(brightness, tmp_path / "model.stablehlo", platforms=["abacus"])
+    with pytest.raises(ValueError, match="file ends in .stablehlo or .onnx, not as .*model.tflite"):
+        export(brightness, tmp_path / "model.tflite")
     with pytest.raises(ValueError, match="platforms are of StableHLO; .*model.onnx is ONNX"):
         export(brightness, tmp_path / "model.onnx", platforms=["cpu"])
+    halved = VideoMAEForPreTraining(brightness.config, dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    with pytest.raises(ValueError, match="of models that compute in float32; this one does in .*bfloat16"):
+        export(halved, tmp_path / "model.onnx")
     assert not list(tmp_path.iterdir())
 
 

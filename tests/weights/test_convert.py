@@ -176,10 +176,11 @@ def test_what_the_others_do_otherwise_is_noted(tmp_path, capsys):
     main([str(tmp_path / "hf"), str(tmp_path / "x.safetensors"), "--to", "original"])
     assert "note" not in capsys.readouterr().out
     noisy(VideoMAEForVideoClassification).save_pretrained(tmp_path / "classifier")
-    main([str(tmp_path / "classifier"), str(tmp_path / "x.safetensors"), "--to", "original"])
-    assert capsys.readouterr().out.count("note") == 1
-    main([str(tmp_path / "classifier"), str(tmp_path / "x.safetensors"), "--to", "original"])
-    assert "note: head_norm_eps=1e-05 is 1e-06 in the original" in capsys.readouterr().out
+    main([str(tmp_path / "classifier"), str(tmp_path / "y.safetensors"), "--to", "original"])
+    printed = capsys.readouterr().out
+    assert printed.count("note") == 1 and "note: head_norm_eps=1e-05 is 1e-06 in the original" in printed
+    main([str(tmp_path / "classifier"), str(tmp_path / "y.safetensors"), "--to", "original"])
+    assert f"note: {tmp_path / 'y.safetensors'} held a model, which is replaced" in capsys.readouterr().out
 
 
 def test_errors_are_a_line(tmp_path):

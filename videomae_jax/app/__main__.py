@@ -4,6 +4,7 @@ python -m videomae_jax.app --classifier runs/quickstart_finetune --pretrained ru
 """
 
 import argparse
+import signal
 import sys
 import warnings
 
@@ -33,4 +34,5 @@ def main(arguments: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, at which uploads are deleted
     main(sys.argv[1:])

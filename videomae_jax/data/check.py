@@ -221,7 +221,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE.csv", help="gets one row a video")
     options = parser.parse_args(arguments)
     try:
-        source = open_source(options.source, max_missing=1.0)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+            source = open_source(options.source, max_missing=1.0)
         # Now, rather than after hours of decoding.
         out = open(options.out, "w", newline="", encoding="utf-8", errors="surrogateescape") if options.out else None
     except (ValueError, OSError) as error:

@@ -89,7 +89,7 @@ def check_files_exist(name: str, entries: list[Entry], max_missing: float) -> No
     named = "; ".join(f"{entry.where}: {os.path.abspath(entry.path)}" for entry in missing[:3])
     message = f"{name}: {len(missing)} of {len(entries)} files do not exist ({named})"
     if len(missing) > max_missing * len(entries) or len(missing) == len(entries):
-        raise ValueError(message)
+        raise ValueError(f"{message}; at most {max_missing:.0%} may be missing (max_broken_share)")
     warnings.warn(f"{message}; they count as unreadable", stacklevel=3)
 
 

@@ -32,9 +32,10 @@ from videomae_jax.inference.opened import opened
 from videomae_jax.model.readout import Model, class_scores, pooled_features
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
 
+SUFFIXES = (".stablehlo", ".onnx")
 PLATFORMS = ("cpu", "cuda", "rocm", "tpu")
+OPSET = 23  # jax2onnx's own; ONNX Runtime reads it from 1.24 on
 LARGEST = 2**31  # bytes, of what StableHLO and ONNX are stored in
-ONNX = ".onnx"
 
 
 def export(
@@ -51,22 +52,30 @@ def export(
 
     Args:
       model: any of the three, or where to load it from.
-      file: what to write, ONNX where its name ends in `.onnx`; with `.json` at its end the description beside it.
+      file: what to write, `.stablehlo` or `.onnx`; with `.json` at its end the description beside it.
       processor: None for the model's own.
-      platforms: where StableHLO is to run; None for CPUs, NVIDIA GPUs and TPUs. ONNX runs wherever there is a runtime.
+      platforms: where StableHLO is to run; None for CPUs, NVIDIA GPUs and TPUs.
 
     Raises:
-      ValueError: an unknown platform, a processor that does more than this, or a model of 2 GiB and more.
+      ValueError: another ending, an unknown platform, a processor that does more than this, a model of 2 GiB and more,
+        or one that ONNX cannot express.
       ImportError: ONNX, without jax2onnx.
     """
-    if platforms is not None and Path(file).suffix == ONNX:
-        raise ValueError(f"platforms are of StableHLO; {file} is ONNX, which is the same for all.")
+    file = Path(file)
+    if file.suffix not in SUFFIXES:
+        raise ValueError(f"a program's file ends in {' or '.join(SUFFIXES)}, not as {file}.")
+    if as_onnx := file.suffix == ".onnx":
+        if platforms is not None:
+            raise ValueError(f"platforms are of StableHLO; {file} is ONNX, which is the same for all.")
+        _import_jax2onnx()
     platforms = ("cpu", "cuda", "tpu") if platforms is None else platforms
     unknown = set(platforms) - set(PLATFORMS)
     if unknown or not platforms:
         raise ValueError(f"platforms are some of {', '.join(PLATFORMS)}, got {', '.join(sorted(unknown)) or 'none'}.")
     model, processor = opened(model, processor, VideoMAEModel, VideoMAEForPreTraining, VideoMAEForVideoClassification)
-    config, file = model.config, Path(file)
+    config = model.config
+    if as_onnx and model.dtype != jnp.float32:
+        raise ValueError(f"ONNX is written of models that compute in float32; this one does in {model.dtype}.")
     shortest = processor.size.get("shortest_edge") if len(processor.size) == 1 else None
     if not (processor.do_resize and processor.do_center_crop and processor.do_rescale and processor.do_normalize):
         raise ValueError("only processors that resize, crop, rescale and normalise can be exported.")
@@ -84,7 +93,7 @@ def export(
 
     shape = jax_export.symbolic_shape(f"b, {config.num_frames}, h, w, {config.num_channels}")
     frames, result = jax.ShapeDtypeStruct(shape, jnp.uint8), "scores" if classifies else "features"
-    if file.suffix == ONNX:
+    if as_onnx:
         data = _onnx(program, frames, result)
     else:
         data = jax_export.export(jax.jit(program), platforms=platforms)(frames).serialize()
@@ -96,22 +105,29 @@ def export(
         "frame_stride": processor.frame_stride,
         "result": f"{result} [B, labels]" if classifies else f"{result} [B, {config.hidden_size}]",
         "labels": list(config.id2label.values()) if classifies else None,
-        "platforms": None if file.suffix == ONNX else list(platforms),
+        "platforms": None if as_onnx else list(platforms),
     }
     file.with_name(f"{file.name}.json").write_text(json.dumps(description, indent=2) + "\n")
 
 
-def _onnx(program: Callable, frames: jax.ShapeDtypeStruct, result: str) -> bytes:
-    """The program with an input `frames` and an output of the name `result`."""
-    # They tell of operations that they cannot convert, and of types that they need not know.
+def _import_jax2onnx():
+    # They warn of libraries that are not here, and of types that they infer later; what is not known is an error.
     for name in ("jax2onnx", "onnx_ir"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         import jax2onnx
     except ImportError as error:
         raise ImportError(f'ONNX is written by jax2onnx: pip install ".[onnx]" ({error})') from None
-    named = dict(input_names=["frames"], output_names=[result])
-    return jax2onnx.to_onnx(program, [frames], model_name="videomae", **named).SerializeToString()
+    return jax2onnx
+
+
+def _onnx(program: Callable, frames: jax.ShapeDtypeStruct, result: str) -> bytes:
+    """The program with an input `frames` and an output of the name `result`."""
+    named = dict(model_name="videomae", input_names=["frames"], output_names=[result])
+    try:
+        return _import_jax2onnx().to_onnx(program, [frames], opset=OPSET, **named).SerializeToString()
+    except NotImplementedError as error:
+        raise ValueError(f"this model cannot be written as ONNX with the jax2onnx that is installed: {error}") from None
 
 
 def fitted(

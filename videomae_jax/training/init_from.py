@@ -47,7 +47,8 @@ def find_encoder(recipe: DownstreamRecipe) -> Checkpoint | None:
     ]
     if changes:
         own = _size_of(checkpoint.config)
-        hint = f" Most configs take a size as an option: --config FILE.py:size={own}." if own else ""
+        is_other = own is not None and own != _size_of(wanted)
+        hint = f" Most configs take a size as an option: --config FILE.py:size={own}." if is_other else ""
         raise ValueError(
             f"init_from={recipe.init_from} holds another model than config.model ({model['size']}): "
             f"{', '.join(changes)}.{hint}"

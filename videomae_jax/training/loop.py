@@ -20,7 +20,7 @@ from videomae_jax.training.broken import BrokenVideos
 from videomae_jax.training.checkpoint import Checkpoints
 from videomae_jax.training.downstream import DownstreamRecipe
 from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.host_memory import warn_if_short
+from videomae_jax.training.host_memory import keep_steps_memory, warn_if_short
 from videomae_jax.training.in_flight import InFlight
 from videomae_jax.training.mesh import batch_sharding, own_rows
 from videomae_jax.training.metrics import Clock, MetricsLog
@@ -82,6 +82,7 @@ def train(
         run_step = trainer.compile_step(recipe.data.batch_size, recipe.data.views, recipe.deterministic)
         print(f"compiled the training step in {time.perf_counter() - compiling:.1f} s", flush=True)
         warn_if_short(run_step, trainer.mesh)
+        keep_steps_memory(trainer.mesh)
         log = stack.enter_context(contextlib.closing(MetricsLog(workdir, restored_step=first_step)))
         own_batches = train_clips(source, clips, recipe, trainer.mesh, first_step, total_steps)
         batches = on_devices(own_batches, trainer, broken, source)

@@ -304,6 +304,8 @@ def tell_time(
             raise ValueError(f"--videos=N says how many there are, where data.path is not here: {error}") from None
     steps = WarmupCosine.of_recipe(recipe, videos or 0).total_steps
     say("steps", f"{steps:,}" if videos is None else f"{steps:,} for {recipe.total_epochs:g} epochs of {videos:,}")
+    if known is None:
+        say("time", 'not known for this machine; of others with --topology, such as "NVIDIA H200:8" or v5e:4x4')
     if known is None or trainer.task.clip_flops is None:
         return
     work = steps * recipe.data.batch_size * recipe.data.views * trainer.task.clip_flops

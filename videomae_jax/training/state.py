@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from videomae_jax.training.adapters import add_adapters, merge_adapters
 from videomae_jax.training.devices import peak_flops
 from videomae_jax.training.finetuning import Finetuning
-from videomae_jax.training.host_memory import settle_after_compiling
+from videomae_jax.training.host_memory import free_compilers_memory
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
 from videomae_jax.training.tasks import Batch, Pretraining
 
@@ -162,7 +162,7 @@ class Trainer:
         lowered = step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views))
         of_gpus = deterministic and self.mesh.devices.flat[0].platform != "tpu"  # whose compiler does not know it
         compiled = lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
-        settle_after_compiling(self.mesh)
+        free_compilers_memory()
         return compiled
 
     def loss(self, trained: PyTree, params: PyTree, batch: Batch) -> tuple[Float[Array, ""], dict[str, Array]]:

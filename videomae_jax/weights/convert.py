@@ -15,7 +15,7 @@ from pathlib import Path
 
 from flax import nnx
 
-from videomae_jax.config import ORIGINAL, VideoMAEConfig, find_processor
+from videomae_jax.config import CONFIG_FILE, ORIGINAL, VideoMAEConfig, find_processor
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.fields import check_names
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification, VideoMAEModel
@@ -128,6 +128,8 @@ def _convert(arguments: list[str]) -> None:
         parser.error(f"the original's layout is a file, DST.pth or DST.safetensors, not {options.destination}")
     if options.to == "hf" and (options.destination.suffix in (".pth", ".safetensors") or options.destination.is_file()):
         parser.error(f"Hugging Face's layout is a folder, and {options.destination} is a file")
+    written = options.destination / CONFIG_FILE if options.to == "hf" else options.destination
+    replaced = written.exists()
     overrides = {name: _value(text) for name, text in overrides.items()}
     if options.destination.exists() and Path(options.source).exists() and options.destination.samefile(options.source):
         parser.error(f"{options.destination} would be written over itself")
@@ -140,6 +142,8 @@ def _convert(arguments: list[str]) -> None:
             notes = to_original(model, options.destination)
     except (ValueError, ImportError, OSError) as error:
         sys.exit(f"convert: {error}")
+    if replaced:
+        print(f"note: {options.destination} held a model, which is replaced")
     for note in notes:
         print(f"note: {note}")
     print(f"{type(model).__name__} of {options.source} is in {options.destination}")
