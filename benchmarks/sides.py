@@ -1,7 +1,8 @@
 """The two sides of `step.py`: one step of a model, as a user of this package or of transformers would run it.
 
 A side is made in a process of its own. It gives steps (`step(kind, size, batch)`), the rate of large matrix products
-(`matmul_rate()`), and the most memory that was held (`peak_memory()`).
+(`matmul_rate()`), and the most memory that was held (`peak_memory()`). On CPUs ours computes in the thread that asks,
+in inference too, as `train.py` and `eval.py` do.
 """
 
 import resource
