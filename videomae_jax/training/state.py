@@ -19,6 +19,8 @@ from videomae_jax.training.host_memory import free_compilers_memory
 from videomae_jax.training.mesh import batch_sharding, path_name, shardings
 from videomae_jax.training.tasks import Batch, Pretraining
 
+# TPUs' compiler would make rings of permutes of the gathers of large weights, which move twice as much.
+WHOLE_GATHERS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
 SKIPPED = "skipped_steps"  # in the window: those whose loss or gradient was not finite; the others are "steps"
 
 
@@ -160,8 +162,11 @@ class Trainer:
             out_shardings=(self._state_shardings, None),
         )
         lowered = step.lower(self.abstract_state, self.task.batch_shapes(batch_size, views))
-        of_gpus = deterministic and self.mesh.devices.flat[0].platform != "tpu"  # whose compiler does not know it
-        compiled = lowered.compile(compiler_options={"xla_gpu_deterministic_ops": True} if of_gpus else None)
+        if self.mesh.devices.flat[0].platform == "tpu":
+            options = WHOLE_GATHERS
+        else:
+            options = {"xla_gpu_deterministic_ops": True} if deterministic else None
+        compiled = lowered.compile(compiler_options=options)
         free_compilers_memory()
         return compiled
 
