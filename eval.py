@@ -8,7 +8,6 @@ The same command continues an interrupted run.
 """
 
 import dataclasses
-import hashlib
 import json
 import warnings
 from pathlib import Path
@@ -43,7 +42,7 @@ from videomae_jax.training.processes import is_first, wait_for_all
 from videomae_jax.training.programs import keep_programs
 from videomae_jax.training.progress import say
 from videomae_jax.training.state import Trainer
-from videomae_jax.training.video_sets import open_downstream_sets, open_test_set
+from videomae_jax.training.video_sets import in_words, open_downstream_sets, open_test_set
 from videomae_jax.training.workdir import (
     CONFIG,
     RESULTS_FILE,
@@ -54,7 +53,7 @@ from videomae_jax.training.workdir import (
     recorded_config,
 )
 from videomae_jax.weights.checkpoint import Checkpoint
-from videomae_jax.weights.files import find_weights
+from videomae_jax.weights.files import digest, find_weights
 
 
 def main(config: ConfigDict, workdir: Path) -> None:
@@ -164,6 +163,10 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     claim(workdir, values, sources["train"].class_names, sources["train"])
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
     if not is_tested(workdir, settings):
+        say("model", f"{recipe.init_from}, the pooled tokens of its encoder" if checkpoint else "random weights")
+        say("data", in_words(sources))
+        if checkpoint is not None:
+            note_stride(recipe, checkpoint)
         features = measuring(recipe, model, mesh, broken.add, pooled_features)
         bank, queries = features(sources["train"]), features(sources["test"])
         predictions = knn.vote(bank, queries, len(sources["train"].class_names), **dataclasses.asdict(recipe.knn))
@@ -206,15 +209,11 @@ def frames_of(stride: int | None) -> str:
 
 def settings_of(recipe: DownstreamRecipe, source: VideoSource, model: Path | None) -> dict[str, Any]:
     """What a result depends on: the model's weights (None: random ones), the videos, and how they are measured."""
-    weights = "random"
-    if model is not None:
-        with find_weights(model).open("rb") as file:
-            weights = hashlib.file_digest(file, "sha256").hexdigest()[:16]
     votes = {"knn": dataclasses.asdict(recipe.knn)} if recipe.mode == "knn" else {}
     return {
         "mode": recipe.mode,
         "init_from": recipe.init_from,
-        "weights": weights,
+        "weights": "random" if model is None else digest(find_weights(model)),
         "problem_type": recipe.problem_type,
         "videos": f"{source.name}, {source.digest()}",
         "stride": recipe.data.stride,
@@ -265,7 +264,7 @@ def describe(
         "clip": f"{' x '.join(map(str, config.clip_size))}, frames {frames_of(recipe.data.stride)}, "
         f"{' x '.join(map(str, config.grid))} tokens",
         "classes": f"{len(names)}: {', '.join(names[:5])}{', ...' if len(names) > 5 else ''}",
-        "data": ", ".join(f"{len(source)} videos of {source.name} ({name})" for name, source in sources.items()),
+        "data": in_words(sources),
         "steps": f"{schedule.total_steps} of {batch_size} videos x {recipe.data.views} views, "
         f"{schedule.total_steps * batch_size / len(sources['train']):.1f} epochs",
         "rate": f"{recipe.optim.base_lr} x {batch_size}/256 = {schedule.peak_lr:.3g} after {schedule.warmup_steps} "

@@ -40,7 +40,7 @@ from videomae_jax.training.progress import say
 from videomae_jax.training.recipe import Recipe
 from videomae_jax.training.state import Trainer
 from videomae_jax.training.tasks import Pretraining
-from videomae_jax.training.video_sets import check_labels, open_video_set
+from videomae_jax.training.video_sets import check_labels, in_words, open_video_set
 from videomae_jax.training.workdir import claim, is_best, is_started, keep_best, model_folder
 
 
@@ -172,7 +172,7 @@ def describe(recipe: Recipe, trainer: Trainer, sources: dict[str, VideoSource], 
         "clip": f"{' x '.join(map(str, config.clip_size))}, {' x '.join(map(str, config.grid))} tokens",
         "mask": f"{encoder.kind} {encoder.ratio}, really {encoder.effective_ratio:.4f}: "
         f"{masking.num_visible} of {config.num_patches} tokens visible, {masking.num_decoded} decoded",
-        "data": ", ".join(f"{len(source)} videos of {source.name} ({name})" for name, source in sources.items()),
+        "data": in_words(sources),
         "steps": f"{schedule.total_steps} of {batch_size} clips x {recipe.data.views} views, {epochs:.1f} epochs",
         "rate": f"{recipe.optim.base_lr} x {batch_size}/256 = {schedule.peak_lr:.3g} after {schedule.warmup_steps} "
         f"steps, then a cosine to {schedule.min_lr:.3g}",

@@ -382,9 +382,12 @@ def test_an_empty_class_is_said(clips, encoder, tmp_path, capsys):
     assert "1 class has no test videos: 1" in said
 
 
-def test_a_short_video_is_said(clips, encoder, tmp_path, capsys):
+def test_neighbours_say_what_votes_and_which_videos_are_short(clips, encoder, tmp_path, capsys):
     run("knn:size=tiny", clips, tmp_path / "run", init_from=encoder, test__segments=10)
-    assert "6 of 6 videos have fewer frames than the 10 segments" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"model     {encoder}, the pooled tokens of its encoder\n" in said
+    assert re.search(r"data      14 videos of .*train.csv \(train\), 6 videos of .*val.csv \(val\)", said)
+    assert "6 of 6 videos have fewer frames than the 10 segments" in said
 
 
 def words(config, clips, workdir, **keys):

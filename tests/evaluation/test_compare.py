@@ -4,12 +4,12 @@ import sys
 
 import pytest
 
-from videomae_jax.evaluation.compare import compare
+from videomae_jax.evaluation.compare import compare, remarks
 
 
-def run_in(folder, results, init_from="scratch", steps=0):
+def run_in(folder, results, init_from="scratch", steps=0, **settings):
     folder.mkdir()
-    settings = {"videos": "val.csv, 0123", "segments": 2, "crops": 3}
+    settings = {"videos": "val.csv, 0123", "segments": 2, "crops": 3, "stride": 4} | settings
     (folder / "results.json").write_text(json.dumps(results | {"settings": settings}))
     (folder / "recipe.json").write_text(json.dumps({"init_from": init_from}))
     if steps:
@@ -30,6 +30,19 @@ def test_runs_side_by_side_with_the_scores_that_any_has(tmp_path):
 def test_a_folder_without_results_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"has no results.json: it is no run of eval.py, or not finished"):
         compare([tmp_path])
+
+
+def test_what_keeps_runs_from_being_compared_is_said(tmp_path):
+    same = [run_in(tmp_path / name, {"top1": 1.0}) for name in "ab"]
+    assert list(remarks(same)) == []
+    videos, stride = (run_in(tmp_path / "c", {}, videos="test.csv, 45"), run_in(tmp_path / "d", {}, stride=2))
+    assert list(remarks([*same, videos])) == [
+        "the runs were tested on different videos, which alone makes their scores differ"
+    ]
+    assert [remark.split(",")[0] for remark in remarks([videos, stride])] == [
+        "the runs were tested on different videos",
+        "the runs were tested on different views of them",
+    ]
 
 
 def test_the_command_prints_a_table(tmp_path):

@@ -2,6 +2,7 @@ import argparse
 import builtins
 import json
 import pickle
+import shutil
 
 import ml_dtypes
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 import torch
 from safetensors.numpy import save_file
 
-from videomae_jax.weights.files import find_weights, read_arrays, write_arrays
+from videomae_jax.weights.files import digest, find_weights, read_arrays, write_arrays
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "b.bias": np.ones(4, np.float32)}
 TENSORS = {name: torch.from_numpy(array) for name, array in ARRAYS.items()}
@@ -41,6 +42,9 @@ def test_shards_are_put_together(suffix, tmp_path):
     index.write_text(json.dumps({"weight_map": shards}))
     assert find_weights(tmp_path) == index
     assert_arrays(read_arrays(index)[0])
+    before = digest(index)
+    shutil.copy(tmp_path / shards["b.bias"], tmp_path / shards["a.weight"])
+    assert digest(index) != before
     (tmp_path / shards["a.weight"]).unlink()
     with pytest.raises(ValueError, match=f"index.json names part-0{suffix}, which is not there"):
         read_arrays(index)

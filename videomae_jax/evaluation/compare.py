@@ -5,7 +5,7 @@ python -m videomae_jax.evaluation.compare runs/finetuned runs/from_scratch
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from videomae_jax.training.metrics import read_metrics
@@ -33,6 +33,14 @@ def compare(workdirs: Sequence[Path]) -> list[list[str]]:
     return rows
 
 
+def remarks(workdirs: Sequence[Path]) -> Iterator[str]:
+    """What must be known of runs before their scores are compared."""
+    settings = [_results(workdir)["settings"] for workdir in workdirs]
+    for what, names in {"videos": ("videos",), "views of them": ("segments", "crops", "stride")}.items():
+        if len({tuple(setting.get(name) for name in names) for setting in settings}) > 1:
+            yield f"the runs were tested on different {what}, which alone makes their scores differ"
+
+
 def _results(workdir: Path) -> dict:
     file = workdir / RESULTS_FILE
     if not file.is_file():
@@ -49,13 +57,16 @@ def main() -> None:
         prog="python -m videomae_jax.evaluation.compare", description="Results of runs side by side."
     )
     parser.add_argument("workdirs", nargs="+", type=Path, metavar="WORKDIR", help="the folder of a run of eval.py")
+    workdirs = parser.parse_args().workdirs
     try:
-        rows = compare(parser.parse_args().workdirs)
+        rows = compare(workdirs)
     except ValueError as error:
         parser.error(str(error))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for remark in remarks(workdirs):
+        print(f"note: {remark}")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,14 @@ from typing import TypeVar
 from flax import nnx
 
 from videomae_jax.data.processor import VideoMAEImageProcessor
-from videomae_jax.model.videomae import VideoMAEForVideoClassification
+from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.weights.convert import load
+
+# What to do about another kind of model.
+HINTS = {
+    VideoMAEForVideoClassification: " Fine-tune it first, with eval.py.",
+    VideoMAEForPreTraining: " This needs the decoder, which only a pre-trained model has.",
+}
 
 Wanted = TypeVar("Wanted", bound=nnx.Module)
 
@@ -32,6 +38,6 @@ def opened(
         processor = processor or beside
     if not isinstance(model, kinds):
         wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
-        hint = " Fine-tune it first, with eval.py." if kinds == (VideoMAEForVideoClassification,) else ""
+        hint = HINTS[kinds[0]] if len(kinds) == 1 else ""
         raise ValueError(f"{name} is a {type(model).__name__}; this takes {wanted}.{hint}")
     return model, processor or VideoMAEImageProcessor.for_model(model.config)

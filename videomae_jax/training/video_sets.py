@@ -93,6 +93,11 @@ def open_test_set(recipe: DownstreamRecipe, config: VideoMAEConfig) -> VideoSour
     return source
 
 
+def in_words(sets: dict[str, VideoSource]) -> str:
+    """How many videos of which data a run has, for a person."""
+    return ", ".join(f"{len(source)} videos of {source.name} ({name})" for name, source in sets.items())
+
+
 def check_labels(key: str, source: VideoSource) -> None:
     """Raises a ValueError where it is known that no video has a label."""
     if source.problem_type == SINGLE_LABEL and source.labels is not None and (source.labels == NO_LABEL).all():

@@ -1,6 +1,7 @@
 """Arrays from files: safetensors, whole or in shards, and PyTorch's pickles, read without running anything in them."""
 
 import argparse
+import hashlib
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,6 +50,33 @@ def find_weights(path: Path) -> Path:
     return others[0]
 
 
+def digest(file: Path) -> str:
+    """What tells weights from others: 16 digits of the SHA-256 of their file, or of all its shards."""
+    whole = hashlib.sha256()
+    for part in _parts(file):
+        with part.open("rb") as content:
+            hashlib.file_digest(content, lambda: whole)
+    return whole.hexdigest()[:16]
+
+
+def _parts(file: Path) -> list[Path]:
+    """The files that the weights are in: `file` itself, or the shards that it is an index of.
+
+    Raises:
+      ValueError: an index that names none, or one that is not there.
+    """
+    if not file.name.endswith(".index.json"):
+        return [file]
+    weight_map = read_json(file).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(f"{file} has no weight_map with the names of the shards.")
+    shards = sorted(set(weight_map.values()))
+    missing = [shard for shard in shards if not (file.parent / shard).is_file()]
+    if missing:
+        raise ValueError(f"{file} names {', '.join(missing)}, which is not there.")
+    return [file.parent / shard for shard in shards]
+
+
 def read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """All arrays of a file, and the arguments of the run that wrote it, if they are there.
 
@@ -57,14 +85,7 @@ def read_arrays(file: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
       ImportError: a pickle, without PyTorch.
     """
     if file.name.endswith(".index.json"):
-        weight_map = read_json(file).get("weight_map")
-        if not isinstance(weight_map, dict) or not weight_map:
-            raise ValueError(f"{file} has no weight_map with the names of the shards.")
-        shards = sorted(set(weight_map.values()))
-        missing = [shard for shard in shards if not (file.parent / shard).is_file()]
-        if missing:
-            raise ValueError(f"{file} names {', '.join(missing)}, which is not there.")
-        return {name: array for shard in shards for name, array in read_arrays(file.parent / shard)[0].items()}, {}
+        return {name: array for shard in _parts(file) for name, array in read_arrays(shard)[0].items()}, {}
     if file.suffix == ".safetensors":
         try:
             return load_file(file), {}
