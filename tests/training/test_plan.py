@@ -90,6 +90,17 @@ def test_a_batch_is_cut_into_as_few_parts_as_fit(hundred):
     assert parts_that_fit(recipe, mesh, Memory(state=2000, gradients=20, clip=1), None) == 1
 
 
+def test_what_a_compiler_says_takes_the_place_of_the_estimate(hundred):
+    recipe, mesh = hundred
+    known = accelerator("NVIDIA L4")._replace(memory=1000.0)
+    estimated = Memory(state=100, gradients=20, clip=60)
+    parts = parts_that_fit(recipe, mesh, estimated, known)
+    measured = estimated.measured(480, clips_at_a_time(recipe, mesh, parts))
+    assert (parts, measured) == (2, Memory(state=100, gradients=20, clip=30))
+    assert measured.used(12) == 480
+    assert parts_that_fit(recipe, mesh, measured, known) == 1
+
+
 def test_the_state_on_each_device_is_what_its_shards_take(make_trainer):
     trainer = make_trainer(fsdp=4, tensor=2)
     state = trainer.init_state()
@@ -132,14 +143,16 @@ def test_a_finetuning_recipe_has_a_head_and_the_average_of_its_weights():
 @pytest.mark.full
 @pytest.mark.usefixtures("tpus")
 @pytest.mark.parametrize(
-    ("topology", "mesh", "videos", "others"),
+    ("topology", "mesh", "videos", "most", "others"),
     # Sixteen chips have one sum of gradients; of more, it is scattered along one axis and then summed along the other.
     [
-        ("v5e:4x4", "16 TPU v5 lite", 32, set()),
-        ("v5e:16x16", "256 TPU v5 lite", 2048, {"reduce-scatter", "collective-permute"}),
+        ("v5e:4x4", "16 TPU v5 lite", 32, 5, set()),
+        ("v5e:16x16", "256 TPU v5 lite", 2048, 11, {"reduce-scatter", "collective-permute"}),
     ],
 )
-def test_a_giant_on_a_tpu_slice_sums_gradients_gathers_weights_and_moves_nothing_else(topology, mesh, videos, others):
+def test_a_giant_on_a_tpu_slice_sums_gradients_gathers_weights_and_moves_nothing_else(
+    topology, mesh, videos, most, others
+):
     """Each device works on its own clips: else it held 24 GiB of 16 chips, and received 76 GB in a step."""
     lines, errors = plan(
         "--config=configs/k400_pretrain.py:size=giant,recipe=v2",
@@ -150,7 +163,7 @@ def test_a_giant_on_a_tpu_slice_sums_gradients_gathers_weights_and_moves_nothing
     )
     assert lines.get("mesh", errors).startswith(mesh) and "fsdp 16, tensor 1" in lines["mesh"]
     assert "1,025,543,960 parameters" in lines["model"]
-    assert float(lines["compiled"].split()[0]) < 8
+    assert float(lines["compiled"].split()[0]) < most  # GiB
     assert lines["time"].endswith("device hours")
     parts = int(re.search(r"optim.accumulation=(\d+)|$", lines.get("fits", ""))[1] or 1)
     weights = 2 * 1_025_543_960 * parts / 1e9  # GB in bfloat16, of every part of the batch

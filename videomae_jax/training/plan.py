@@ -19,7 +19,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,10 @@ class Memory(NamedTuple):
         """In all, with so many clips at a time on a device."""
         return self.state + self.gradients + clips * self.clip
 
+    def measured(self, used: int, clips: int) -> Self:
+        """The same with what so many clips do take in all."""
+        return self._replace(clip=max((used - self.used(0)) // clips, 1))
+
 
 class Compiled(NamedTuple):
     """What the compiler says of a step.
@@ -97,10 +101,15 @@ def main(config: ConfigDict) -> None:
     memory = estimate(trainer)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(trainer.abstract_state))
     say("saved", f"{size / 1e9:,.2f} GB a checkpoint, {recipe.keep_checkpoints} kept")
-    accumulation = parts_that_fit(recipe, mesh, memory, known)
-    compiled = None
+    compiled, accumulation = None, parts_that_fit(recipe, mesh, memory, known)
     if isinstance(mesh, Mesh):
         compiled, accumulation = compile_what_fits(recipe, trainer, accumulation)
+        if compiled is not None:
+            # The compiler may find more room than the estimate, and every part gathers the weights anew.
+            measured = memory.measured(compiled.used, clips_at_a_time(recipe, mesh, accumulation))
+            fewer = parts_that_fit(recipe, mesh, measured, known)
+            if fewer < accumulation:
+                compiled, accumulation = compile_what_fits(recipe, trainer, fewer)
     tell_memory(recipe, mesh, memory, accumulation, compiled, known)
     tell_time(recipe, trainer, known, options.mfu, options.videos)
 
@@ -235,13 +244,22 @@ def compile_what_fits(
                 sizes = re.findall(r"[\d.]+[MG]", str(error))
                 say("compiled", f"optim.accumulation={parts} does not fit: {' of '.join(sizes[:2])}")
                 continue
-        figures = compiled.memory_analysis()
-        used = figures.argument_size_in_bytes + figures.output_size_in_bytes - figures.alias_size_in_bytes
         traffic = Counter()
         for collective in collectives(compiled.as_text()):
             traffic[collective.kind] += collective.moved
-        return Compiled(used + figures.temp_size_in_bytes, dict(traffic)), parts
+        return Compiled(memory_of(compiled, trainer.mesh), dict(traffic)), parts
     return None, parts
+
+
+def memory_of(step: jax.stages.Compiled, mesh: Mesh) -> int:
+    """Bytes that a compiled step takes of each device, state included."""
+    figures = step.memory_analysis()
+    if mesh.devices.flat[0].platform == "tpu":
+        # What the compiler for TPUs keeps below a chip's memory; its temporary arrays add up to a third more.
+        # The one for CPUs leaves these out of its peak.
+        return figures.peak_memory_in_bytes
+    whole = figures.argument_size_in_bytes + figures.output_size_in_bytes - figures.alias_size_in_bytes
+    return whole + figures.temp_size_in_bytes
 
 
 def describe(recipe: Recipe | DownstreamRecipe, trainer: Trainer, known: Accelerator | None) -> None:
@@ -284,7 +302,7 @@ def tell_memory(
         f"{clips} clips at a time {clips * memory.clip / GIB:.2f}; {memory.used(clips) / GIB:.2f} in all",
     )
     if compiled is not None:
-        memory = memory._replace(clip=max((compiled.used - memory.used(0)) // clips, 1))
+        memory = memory.measured(compiled.used, clips)
         traffic = ", ".join(f"{kind} {size / 1e9:.3f} GB" for kind, size in compiled.traffic.items())
         say("compiled", f"{compiled.used / GIB:.2f} GiB of each device")
         say("traffic", f"a device receives in a step: {traffic or 'nothing'}")
