@@ -163,8 +163,8 @@ def vote(recipe: DownstreamRecipe, values: dict, mesh: Mesh, workdir: Path) -> N
     claim(workdir, values, sources["train"].class_names, sources["train"])
     broken = BrokenVideos(workdir, sources["train"].paths, recipe.data.max_broken_share)
     if not is_tested(workdir, settings):
-        say("model", f"{recipe.init_from}, the pooled tokens of its encoder" if checkpoint else "random weights")
-        say("data", in_words(sources))
+        say("model", "random weights" if checkpoint is None else f"{recipe.init_from}, its encoder's pooled tokens")
+        say("data", in_words({name: sources[name] for name in ("train", "test")}))
         if checkpoint is not None:
             note_stride(recipe, checkpoint)
         features = measuring(recipe, model, mesh, broken.add, pooled_features)

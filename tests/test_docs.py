@@ -136,6 +136,8 @@ def test_the_plan_of_a_giant_follows_from_what_was_compiled_and_measured(monkeyp
         # Weights in bfloat16 for each part, forwards and again backwards, and as many gradients.
         assert 3 <= found.received / (found.parts * 2 * params / 1e9) < 4
         assert kind != "v5e" or 11.5 <= found.received / found.seconds < 12.5
+    for word in ("model", "mesh", "batch", "work", "saved", "memory", "compiled", "traffic", "largest", "data"):
+        assert f"\n    {word:9} {plans['v5e:16x16'][word]}\n" in README  # there with other videos, and as many a second
     text = re.sub(r"\s+", " ", SCALING_PAGE)
     assert giant["table"](GIANT) in SCALING_PAGE
     assert f"{12 * params / 1e9:.2f} GB a checkpoint" in text and f"{4 * params / 1e9:.2f} GB each for `model/`" in text

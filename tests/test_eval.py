@@ -385,8 +385,8 @@ def test_an_empty_class_is_said(clips, encoder, tmp_path, capsys):
 def test_neighbours_say_what_votes_and_which_videos_are_short(clips, encoder, tmp_path, capsys):
     run("knn:size=tiny", clips, tmp_path / "run", init_from=encoder, test__segments=10)
     said = capsys.readouterr().out
-    assert f"model     {encoder}, the pooled tokens of its encoder\n" in said
-    assert re.search(r"data      14 videos of .*train.csv \(train\), 6 videos of .*val.csv \(val\)", said)
+    assert f"model     {encoder}, its encoder's pooled tokens\n" in said
+    assert re.search(r"data      14 videos of .*train.csv \(train\), 6 videos of .*val.csv \(test\)\n", said)
     assert "6 of 6 videos have fewer frames than the 10 segments" in said
 
 

@@ -9,7 +9,7 @@ from videomae_jax.evaluation.compare import compare, remarks
 
 def run_in(folder, results, init_from="scratch", steps=0, **settings):
     folder.mkdir()
-    settings = {"videos": "val.csv, 0123", "segments": 2, "crops": 3, "stride": 4} | settings
+    settings = {"videos": "val.csv, 0123", "segments": 2, "crops": 3, "stride": 4, "skip_broken": False} | settings
     (folder / "results.json").write_text(json.dumps(results | {"settings": settings}))
     (folder / "recipe.json").write_text(json.dumps({"init_from": init_from}))
     if steps:
@@ -32,16 +32,21 @@ def test_a_folder_without_results_is_named(tmp_path):
         compare([tmp_path])
 
 
-def test_what_keeps_runs_from_being_compared_is_said(tmp_path):
-    same = [run_in(tmp_path / name, {"top1": 1.0}) for name in "ab"]
-    assert list(remarks(same)) == []
-    videos, stride = (run_in(tmp_path / "c", {}, videos="test.csv, 45"), run_in(tmp_path / "d", {}, stride=2))
-    assert list(remarks([*same, videos])) == [
-        "the runs were tested on different videos, which alone makes their scores differ"
-    ]
-    assert [remark.split(",")[0] for remark in remarks([videos, stride])] == [
-        "the runs were tested on different videos",
-        "the runs were tested on different views of them",
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"videos": "elsewhere/val.csv, 0123"}, []),
+        ({"videos": "val.csv, 4567"}, ["videos"]),
+        ({"skip_broken": True}, ["videos"]),
+        ({"segments": 5}, ["views of them"]),
+        ({"crops": 1}, ["views of them"]),
+        ({"stride": 2, "videos": "val.csv, 4567"}, ["videos", "views of them"]),
+    ],
+)
+def test_what_keeps_runs_from_being_compared_is_said(settings, what, tmp_path):
+    runs = [run_in(tmp_path / "a", {}), run_in(tmp_path / "b", {}), run_in(tmp_path / "c", {}, **settings)]
+    assert list(remarks(runs)) == [
+        f"the runs were tested on different {each}, which may make their scores differ" for each in what
     ]
 
 
@@ -52,6 +57,9 @@ def test_the_command_prints_a_table(tmp_path):
     header, row = done.stdout.splitlines()
     assert header.split() == ["run", "init_from", "steps", "tested", "on", "map", "num_videos"]
     assert row.split() == [str(folder), "scratch", "0", *"val.csv, 0123, 2 x 3 views".split(), "12.00", "3"]
+    other = run_in(tmp_path / "b", {"map": 11.0, "num_videos": 3}, videos="test.csv, 45")
+    done = subprocess.run([*command, folder, other], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].startswith("note: the runs were tested on different videos")
     failed = subprocess.run([*command, tmp_path], capture_output=True, text=True)
     assert failed.returncode == 2
     assert "has no results.json" in failed.stderr

@@ -5,18 +5,29 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 from flax import nnx
 from jax.sharding import AbstractMesh
 
+import videomae_jax.training.plan
 from videomae_jax import VideoMAEConfig, VideoMAEForPreTraining
 from videomae_jax.model.flops import pretraining_flops
 from videomae_jax.training.devices import accelerator
 from videomae_jax.training.downstream import finetuning
 from videomae_jax.training.mesh import AXIS_TYPES, make_mesh
-from videomae_jax.training.plan import Memory, clips_at_a_time, estimate, parts_that_fit, recipe_of, trainer_of
+from videomae_jax.training.plan import (
+    Compiled,
+    Memory,
+    clips_at_a_time,
+    compile_what_fits,
+    estimate,
+    parts_that_fit,
+    recipe_of,
+    trainer_of,
+)
 
 ROOT = Path(__file__).parents[2]
 
@@ -90,15 +101,34 @@ def test_a_batch_is_cut_into_as_few_parts_as_fit(hundred):
     assert parts_that_fit(recipe, mesh, Memory(state=2000, gradients=20, clip=1), None) == 1
 
 
-def test_what_a_compiler_says_takes_the_place_of_the_estimate(hundred):
+@pytest.mark.parametrize(
+    ("estimated", "fixed", "clip", "known", "compiled", "taken"),
+    [
+        (30, 0, 30, True, [1], 1),
+        (100, 0, 30, True, [3, 1], 1),  # more room than estimated
+        (200, 200, 20, True, [6, 3, 2], 2),  # what is not of the clips weighs less, the more there are
+        (30, 0, 100, True, [1, 2, 3], 3),  # less room: no part that was refused is tried again
+        (30, 0, 100, False, [1, 2, 3], 3),
+        (30, 0, 10_000, True, [1, 2, 3, 4, 6, 12], None),
+    ],
+)
+def test_a_batch_is_compiled_in_as_few_parts_as_the_compiler_has_room_for(
+    hundred, monkeypatch, estimated, fixed, clip, known, compiled, taken
+):
     recipe, mesh = hundred
-    known = accelerator("NVIDIA L4")._replace(memory=1000.0)
-    estimated = Memory(state=100, gradients=20, clip=60)
-    parts = parts_that_fit(recipe, mesh, estimated, known)
-    measured = estimated.measured(480, clips_at_a_time(recipe, mesh, parts))
-    assert (parts, measured) == (2, Memory(state=100, gradients=20, clip=30))
-    assert measured.used(12) == 480
-    assert parts_that_fit(recipe, mesh, measured, known) == 1
+    device = accelerator("NVIDIA L4")._replace(memory=1000.0)
+    memory, tried = Memory(state=100, gradients=20, clip=estimated), []
+
+    def compile_in_parts(recipe, trainer, parts):
+        tried.append(parts)
+        used = 120 + fixed + clip * clips_at_a_time(recipe, mesh, parts)
+        return Compiled(used, {}) if used <= device.memory else None
+
+    monkeypatch.setattr(videomae_jax.training.plan, "compile_in_parts", compile_in_parts)
+    trainer = SimpleNamespace(mesh=mesh)
+    found, parts = compile_what_fits(recipe, trainer, memory, device if known else None)
+    assert tried == compiled
+    assert (parts if found else None) == taken
 
 
 def test_the_state_on_each_device_is_what_its_shards_take(make_trainer):
@@ -165,8 +195,8 @@ def test_a_giant_on_a_tpu_slice_sums_gradients_gathers_weights_and_moves_nothing
     assert "1,025,543,960 parameters" in lines["model"]
     assert float(lines["compiled"].split()[0]) < most  # GiB
     assert lines["time"].endswith("device hours")
-    parts = int(re.search(r"optim.accumulation=(\d+)|$", lines.get("fits", ""))[1] or 1)
-    weights = 2 * 1_025_543_960 * parts / 1e9  # GB in bfloat16, of every part of the batch
+    assert "fits" not in lines  # it does, in one part
+    weights = 2 * 1_025_543_960 / 1e9  # GB in bfloat16
     moved = {kind: float(size) for kind, size in re.findall(r"([a-z-]+) ([\d.]+) GB", lines["traffic"])}
     assert moved.keys() == {"all-gather", "all-reduce"} | others
     gathered = moved.pop("all-gather")  # forwards and again backwards

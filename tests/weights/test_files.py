@@ -43,7 +43,7 @@ def test_shards_are_put_together(suffix, tmp_path):
     assert find_weights(tmp_path) == index
     assert_arrays(read_arrays(index)[0])
     before = digest(index)
-    shutil.copy(tmp_path / shards["b.bias"], tmp_path / shards["a.weight"])
+    shutil.copy(tmp_path / shards["a.weight"], tmp_path / shards["b.bias"])
     assert digest(index) != before
     (tmp_path / shards["a.weight"]).unlink()
     with pytest.raises(ValueError, match=f"index.json names part-0{suffix}, which is not there"):

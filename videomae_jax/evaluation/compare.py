@@ -34,11 +34,17 @@ def compare(workdirs: Sequence[Path]) -> list[list[str]]:
 
 
 def remarks(workdirs: Sequence[Path]) -> Iterator[str]:
-    """What must be known of runs before their scores are compared."""
+    """What must be known of runs before their scores are compared.
+
+    Raises:
+      ValueError: a folder without results.
+    """
     settings = [_results(workdir)["settings"] for workdir in workdirs]
-    for what, names in {"videos": ("videos",), "views of them": ("segments", "crops", "stride")}.items():
-        if len({tuple(setting.get(name) for name in names) for setting in settings}) > 1:
-            yield f"the runs were tested on different {what}, which alone makes their scores differ"
+    videos = [(setting["videos"].rpartition(", ")[2], setting["skip_broken"]) for setting in settings]
+    views = [(setting["segments"], setting["crops"], setting["stride"]) for setting in settings]
+    for what, tested in {"videos": videos, "views of them": views}.items():
+        if len(set(tested)) > 1:
+            yield f"the runs were tested on different {what}, which may make their scores differ"
 
 
 def _results(workdir: Path) -> dict:

@@ -12,7 +12,7 @@ from videomae_jax.weights.convert import load
 # What to do about another kind of model.
 HINTS = {
     VideoMAEForVideoClassification: " Fine-tune it first, with eval.py.",
-    VideoMAEForPreTraining: " This needs the decoder, which only a pre-trained model has.",
+    VideoMAEForPreTraining: " It needs the decoder, which fine-tuning leaves out: give the pre-training run.",
 }
 
 Wanted = TypeVar("Wanted", bound=nnx.Module)
@@ -38,6 +38,6 @@ def opened(
         processor = processor or beside
     if not isinstance(model, kinds):
         wanted = " or ".join(f"a {kind.__name__}" for kind in kinds)
-        hint = HINTS[kinds[0]] if len(kinds) == 1 else ""
+        hint = HINTS.get(kinds[0], "") if len(kinds) == 1 else ""
         raise ValueError(f"{name} is a {type(model).__name__}; this takes {wanted}.{hint}")
     return model, processor or VideoMAEImageProcessor.for_model(model.config)

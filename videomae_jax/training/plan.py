@@ -6,8 +6,9 @@
         --config.mesh.data=16 --config.mesh.fsdp=16
 
 Without a topology the training step is compiled for the devices of this machine. For TPUs it is compiled too, with none
-at hand: that takes some minutes and `pip install libtpu`, of the version that JAX's extra `tpu` names. For GPUs it is
-not; their memory is then estimated from what the backward pass finds in memory.
+at hand: that takes some minutes, twice where there is more room than estimated, and `pip install libtpu`, of the
+version that JAX's extra `tpu` names. For GPUs it is not; their memory is then estimated from what the backward pass
+finds in memory.
 
 A batch that does not fit is cut into as many parts (`optim.accumulation`) as make it fit.
 """
@@ -64,9 +65,9 @@ class Memory(NamedTuple):
         """In all, with so many clips at a time on a device."""
         return self.state + self.gradients + clips * self.clip
 
-    def measured(self, used: int, clips: int) -> Self:
-        """The same with what so many clips do take in all."""
-        return self._replace(clip=max((used - self.used(0)) // clips, 1))
+    def measured(self, total: int, clips: int) -> Self:
+        """The same, with a clip's share of what so many clips were found to take in all."""
+        return self._replace(clip=max((total - self.used(0)) // clips, 1))
 
 
 class Compiled(NamedTuple):
@@ -103,13 +104,7 @@ def main(config: ConfigDict) -> None:
     say("saved", f"{size / 1e9:,.2f} GB a checkpoint, {recipe.keep_checkpoints} kept")
     compiled, accumulation = None, parts_that_fit(recipe, mesh, memory, known)
     if isinstance(mesh, Mesh):
-        compiled, accumulation = compile_what_fits(recipe, trainer, accumulation)
-        if compiled is not None:
-            # The compiler may find more room than the estimate, and every part gathers the weights anew.
-            measured = memory.measured(compiled.used, clips_at_a_time(recipe, mesh, accumulation))
-            fewer = parts_that_fit(recipe, mesh, measured, known)
-            if fewer < accumulation:
-                compiled, accumulation = compile_what_fits(recipe, trainer, fewer)
+        compiled, accumulation = compile_what_fits(recipe, trainer, memory, known)
     tell_memory(recipe, mesh, memory, accumulation, compiled, known)
     tell_time(recipe, trainer, known, options.mfu, options.videos)
 
@@ -226,37 +221,57 @@ def parts_that_fit(
 
 
 def compile_what_fits(
-    recipe: Recipe | DownstreamRecipe, trainer: Trainer, accumulation: int
+    recipe: Recipe | DownstreamRecipe, trainer: Trainer, memory: Memory, known: Accelerator | None
 ) -> tuple[Compiled | None, int]:
-    """Compiles the step for the trainer's mesh, in more parts where the compiler says that it does not fit.
+    """Compiles the step for the trainer's mesh, in as few parts as the compiler finds room for.
+
+    Args:
+      recipe, trainer: with a mesh of devices.
+      memory: the estimate that it begins with.
+      known: of the devices.
 
     Returns:
-      What it says (None: not even one video fits), and the number of parts.
+      What the compiler says (None: not even one video fits), and the number of parts.
     """
-    for parts in (count for count in parts_of_a_batch(recipe, trainer.mesh) if count >= accumulation):
-        step = dataclasses.replace(trainer, accumulation=parts)
-        with jax.set_mesh(trainer.mesh):
-            try:
-                compiled = step.compile_step(recipe.data.batch_size, recipe.data.views)
-            except jax.errors.JaxRuntimeError as error:
-                if "RESOURCE_EXHAUSTED" not in str(error):
-                    raise
-                sizes = re.findall(r"[\d.]+[MG]", str(error))
-                say("compiled", f"optim.accumulation={parts} does not fit: {' of '.join(sizes[:2])}")
-                continue
-        traffic = Counter()
-        for collective in collectives(compiled.as_text()):
-            traffic[collective.kind] += collective.moved
-        return Compiled(memory_of(compiled, trainer.mesh), dict(traffic)), parts
-    return None, parts
+    parts = parts_that_fit(recipe, trainer.mesh, memory, known)
+    if (compiled := compile_in_parts(recipe, trainer, parts)) is None:
+        for parts in (count for count in parts_of_a_batch(recipe, trainer.mesh) if count > parts):
+            if compiled := compile_in_parts(recipe, trainer, parts):
+                break
+        return compiled, parts
+    # It may have room for more than was estimated, and every part gathers the weights anew.
+    while True:
+        measured = memory.measured(compiled.used, clips_at_a_time(recipe, trainer.mesh, parts))
+        fewer = parts_that_fit(recipe, trainer.mesh, measured, known)
+        if fewer >= parts or (better := compile_in_parts(recipe, trainer, fewer)) is None:
+            return compiled, parts
+        compiled, parts = better, fewer
+
+
+def compile_in_parts(recipe: Recipe | DownstreamRecipe, trainer: Trainer, parts: int) -> Compiled | None:
+    """Compiles the step with a batch in so many parts; None, said in a line, where it does not fit."""
+    step = dataclasses.replace(trainer, accumulation=parts)
+    with jax.set_mesh(trainer.mesh):
+        try:
+            compiled = step.compile_step(recipe.data.batch_size, recipe.data.views)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            sizes = re.findall(r"[\d.]+[MG]", str(error))
+            say("compiled", f"optim.accumulation={parts} does not fit: {' of '.join(sizes[:2])}")
+            return None
+    traffic = Counter()
+    for collective in collectives(compiled.as_text()):
+        traffic[collective.kind] += collective.moved
+    return Compiled(memory_of(compiled, trainer.mesh), dict(traffic))
 
 
 def memory_of(step: jax.stages.Compiled, mesh: Mesh) -> int:
     """Bytes that a compiled step takes of each device, state included."""
     figures = step.memory_analysis()
     if mesh.devices.flat[0].platform == "tpu":
-        # What the compiler for TPUs keeps below a chip's memory; its temporary arrays add up to a third more.
-        # The one for CPUs leaves these out of its peak.
+        # The compiler for TPUs keeps this below a chip's memory, and takes steps whose temporary arrays add up to more:
+        # some take the place of others. The one for CPUs leaves such arrays out of its peak.
         return figures.peak_memory_in_bytes
     whole = figures.argument_size_in_bytes + figures.output_size_in_bytes - figures.alias_size_in_bytes
     return whole + figures.temp_size_in_bytes

@@ -51,7 +51,11 @@ def find_weights(path: Path) -> Path:
 
 
 def digest(file: Path) -> str:
-    """What tells weights from others: 16 digits of the SHA-256 of their file, or of all its shards."""
+    """What tells weights from others: 16 digits of the SHA-256 of their file, or of all its shards.
+
+    Raises:
+      ValueError: an index of shards that are not there.
+    """
     whole = hashlib.sha256()
     for part in _parts(file):
         with part.open("rb") as content:
