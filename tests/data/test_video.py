@@ -23,6 +23,24 @@ def frame_numbers(frames: np.ndarray) -> list[int]:
     return np.round((frames.mean((-3, -2, -1)) - 10) / LEVEL_STEP).astype(int).tolist()
 
 
+@pytest.mark.parametrize("size", [48, 64, 128])
+def test_the_same_frames_make_the_same_file(size, tmp_path):
+    """Whatever lies in memory: of small frames x264 made four and five files."""
+    rng = np.random.default_rng(0)
+    row, column = np.mgrid[:size, :size]
+    angle = 2 * np.pi * np.linspace(-0.2, 0.8, 40)[:, None, None]
+    x, y = size * (0.5 + 0.25 * np.cos(angle)), size * (0.5 + 0.25 * np.sin(angle))
+    disc = np.clip(0.13 * size - np.hypot(column - x, row - y), 0, 1)[..., None]
+    scene = (30, 40, 50) + np.array([10, 20, 30]) * (row / size)[..., None]
+    frames = ((1 - disc) * scene + disc * (220, 200, 180)).astype(np.uint8)
+    files = set()
+    for _ in range(25):
+        litter = [rng.integers(0, 255, rng.integers(1, 200_000), np.uint8) for _ in range(3)]
+        write_video(tmp_path / "x.mp4", frames, fps=25)
+        files.add((tmp_path / "x.mp4").read_bytes())
+    assert len(files) == 1 and litter
+
+
 def test_written_video_reads_back(tmp_path):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (6, 4, 6, 3)).astype(np.uint8)

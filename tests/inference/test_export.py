@@ -131,8 +131,15 @@ def test_what_the_program_would_do_otherwise_is_refused(brightness, tmp_path, op
     assert not list(tmp_path.iterdir())
 
 
-def test_onnx_without_its_library_says_what_to_install(brightness, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "jax2onnx", None)
-    with pytest.raises(ImportError, match=r'ONNX is written by jax2onnx: pip install "\.\[onnx\]"'):
-        export(brightness, tmp_path / "model.onnx")
+@pytest.mark.parametrize(
+    ("library", "file", "message"),
+    [
+        ("jax2onnx", "model.onnx", r'ONNX is written by jax2onnx: pip install "\.\[onnx\]"'),
+        ("flatbuffers", "model.stablehlo", r'StableHLO is written with flatbuffers: pip install "\.\[export\]"'),
+    ],
+)
+def test_a_missing_library_is_named(library, file, message, brightness, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=message):
+        export(brightness, tmp_path / file)
     assert not list(tmp_path.iterdir())

@@ -389,9 +389,10 @@ def write_video(path: str | os.PathLike, frames: UInt8[np.ndarray, "T H W 3"], f
     with av.open(os.fspath(path), "w") as container:
         stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1001))
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        stream.options = {"crf": str(crf)}
-        # One thread makes the file a function of its arguments: x264's output depends on the thread count.
+        # The file is a function of its arguments: x264's output depends on the thread count, and the macroblock tree
+        # of small frames on what was in memory before (seen below 128 pixels).
         stream.codec_context.thread_count = 1
+        stream.options = {"crf": str(crf)} | ({"x264-params": "mbtree=0"} if min(height, width) < 128 else {})
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

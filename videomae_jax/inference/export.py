@@ -59,7 +59,7 @@ def export(
     Raises:
       ValueError: another ending, an unknown platform, a processor that does more than this, a model of 2 GiB and more,
         or one that ONNX cannot express.
-      ImportError: ONNX, without jax2onnx.
+      ImportError: ONNX without jax2onnx, StableHLO without flatbuffers.
     """
     file = Path(file)
     if file.suffix not in SUFFIXES:
@@ -68,6 +68,8 @@ def export(
         if platforms is not None:
             raise ValueError(f"platforms are of StableHLO; {file} is ONNX, which is the same for all.")
         _import_jax2onnx()
+    else:
+        _import_flatbuffers()
     platforms = ("cpu", "cuda", "tpu") if platforms is None else platforms
     unknown = set(platforms) - set(PLATFORMS)
     if unknown or not platforms:
@@ -108,6 +110,13 @@ def export(
         "platforms": None if as_onnx else list(platforms),
     }
     file.with_name(f"{file.name}.json").write_text(json.dumps(description, indent=2) + "\n")
+
+
+def _import_flatbuffers():
+    try:
+        import flatbuffers  # noqa: F401, of jax.export
+    except ImportError as error:
+        raise ImportError(f'StableHLO is written with flatbuffers: pip install ".[export]" ({error})') from None
 
 
 def _import_jax2onnx():
