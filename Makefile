@@ -48,8 +48,7 @@ torture: .venv/installed-test
 
 # Runs the notebooks anew, in place.
 notebooks: .venv/installed-test
-	$(BIN)/jupyter execute --inplace --NotebookClient.record_timing=False \
-		--NotebookClient.coalesce_streams=True notebooks/*.ipynb
+	$(BIN)/python notebooks/run.py
 
 lint: .venv/installed-test
 	$(BIN)/ruff check .

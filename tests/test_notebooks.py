@@ -47,6 +47,7 @@ def test_committed_notebooks_are_those_of_one_run_and_small(path):
     assert notebook.metadata.kernelspec.name == "python3"
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
+    assert not any(cell.metadata for cell in cells)  # such as when it ran
     assert 8 <= len(notebook.cells) <= 30
     outputs = [output for cell in cells for output in cell.outputs]
     assert not [output for output in outputs if output.output_type == "error"]
