@@ -244,7 +244,8 @@ def test_no_segments_are_an_error():
 def test_windows_cover_a_video_from_its_first_frame_to_its_last(num_video_frames, num_frames, stride, hop):
     windows = dense_windows(num_video_frames, num_frames, stride, hop)
     span = stride * (num_frames - 1) + 1
-    assert windows[0, 0] == 0 and windows[-1, -1] == num_video_frames - 1
+    # What follows the last frame of the last clip is what lies between any two of its frames.
+    assert windows[0, 0] == 0 and num_video_frames - stride <= windows[-1, -1] <= num_video_frames - 1
     gaps = np.diff(windows[:, 0])
     assert (gaps[:-1] == hop).all() and (gaps[-1:] <= hop).all() and (gaps > 0).all()
     if num_video_frames >= span:
@@ -252,6 +253,13 @@ def test_windows_cover_a_video_from_its_first_frame_to_its_last(num_video_frames
     else:
         assert len(windows) == 1
         np.testing.assert_array_equal(windows[0], np.minimum(stride * np.arange(num_frames), num_video_frames - 1))
+
+
+def test_windows_that_touch_do_not_overlap_where_they_fill_the_video():
+    np.testing.assert_array_equal(dense_windows(8, 4, 2, 8), [[0, 2, 4, 6]])
+    np.testing.assert_array_equal(dense_windows(16, 4, 2, 8), [[0, 2, 4, 6], [8, 10, 12, 14]])
+    np.testing.assert_array_equal(dense_windows(15, 4, 2, 8), [[0, 2, 4, 6], [8, 10, 12, 14]])
+    np.testing.assert_array_equal(dense_windows(17, 4, 2, 8), [[0, 2, 4, 6], [8, 10, 12, 14], [10, 12, 14, 16]])
 
 
 def test_windows_that_do_not_move_are_an_error():

@@ -122,8 +122,9 @@ def dense_views(num_video_frames: int, num_frames: int, stride: int, num_segment
 def dense_windows(num_video_frames: int, num_frames: int, stride: int, hop: int) -> Int64[np.ndarray, "S T"]:
     """Clips of T = `num_frames` frames, `stride` apart, one after the other over a whole video.
 
-    The first begins with the video, each of the others `hop` frames after the one before, and the last one, which may
-    follow sooner, ends with the video's last frame. A short video is one clip, which repeats that frame.
+    Each stands for the T * stride frames from its first one on. The first begins with the video, each of the others
+    `hop` frames after the one before. Where that leaves frames at the end, one more clip, which follows sooner, ends
+    with the video's last frame. A short video is one clip, which repeats that frame.
 
     Raises:
       ValueError: a number is below 1.
@@ -132,7 +133,9 @@ def dense_windows(num_video_frames: int, num_frames: int, stride: int, hop: int)
     if hop < 1:
         raise ValueError(f"windows must be at least one frame apart, got hop={hop}")
     last = max(num_video_frames - 1 - stride * (num_frames - 1), 0)
-    starts = np.append(np.arange(0, last, hop, dtype=np.int64), last)
+    starts = np.arange(0, last + 1, hop, dtype=np.int64)
+    if starts[-1] + stride * num_frames < num_video_frames:
+        starts = np.append(starts, last)
     return np.minimum(starts[:, None] + stride * np.arange(num_frames), num_video_frames - 1)
 
 
