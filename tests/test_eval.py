@@ -333,6 +333,14 @@ def test_bad_input_is_one_clear_error_before_the_first_step(config, keys, wanted
     assert not (tmp_path / "run" / "recipe.json").exists()
 
 
+def test_an_encoder_of_no_size_says_which_there_are(clips, tmp_path):
+    config = dataclasses.replace(ENCODER, num_hidden_layers=2)
+    VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "shallow")
+    wanted = r"num_hidden_layers 2 .* Recipes fine-tune encoders of the sizes tiny, small.*: pre-train one of these\.$"
+    with pytest.raises(ValueError, match=wanted):
+        run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=tmp_path / "shallow")
+
+
 def test_labels_that_are_wrong_are_errors(clips, encoder, videos, tmp_path):
     keys, wrong = dict(init_from=encoder), tmp_path / "wrong.csv"
     run("ucf101_finetune:size=tiny", clips, tmp_path / "run", **keys, augment__randaugment=None)

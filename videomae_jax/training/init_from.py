@@ -46,9 +46,11 @@ def find_encoder(recipe: DownstreamRecipe) -> Checkpoint | None:
         if getattr(checkpoint.config, field) != getattr(wanted, field)
     ]
     if changes:
-        own = _size_of(checkpoint.config)
-        is_other = own is not None and own != _size_of(wanted)
-        hint = f" Most configs take a size as an option: --config FILE.py:size={own}." if is_other else ""
+        own, hint = _size_of(checkpoint.config), ""
+        if own is None:
+            hint = f" Recipes fine-tune encoders of the sizes {', '.join(SIZES)}: pre-train one of these."
+        elif own != _size_of(wanted):
+            hint = f" Most configs take a size as an option: --config FILE.py:size={own}."
         raise ValueError(
             f"init_from={recipe.init_from} holds another model than config.model ({model['size']}): "
             f"{', '.join(changes)}.{hint}"

@@ -1,4 +1,4 @@
-"""What a recipe takes, before anyone rents a machine: parameters, operations, memory, traffic and time.
+r"""What a recipe takes, before anyone rents a machine: parameters, operations, memory, traffic and time.
 
     python -m videomae_jax.training.plan --config configs/k400_pretrain.py --videos 240000
     python -m videomae_jax.training.plan --config configs/k400_pretrain.py:size=large --topology "NVIDIA H200:8"
