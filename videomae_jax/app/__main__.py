@@ -6,8 +6,8 @@ python -m videomae_jax.app --classifier runs/quickstart_finetune --pretrained ru
 import argparse
 import signal
 import sys
-import warnings
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.inference.opened import opened
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 
@@ -23,14 +23,10 @@ def main(arguments: list[str]) -> None:
         from videomae_jax.app.server import serve
     except ModuleNotFoundError as error:
         sys.exit(f"app: the page needs {error.name}: pip install '.[app]'")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-            classifier = opened(options.classifier, None, VideoMAEForVideoClassification)
-            pretrained = opened(options.pretrained, None, VideoMAEForPreTraining)
+    with faults_as_lines("app"):
+        classifier = opened(options.classifier, None, VideoMAEForVideoClassification)
+        pretrained = opened(options.pretrained, None, VideoMAEForPreTraining)
         serve(classifier, pretrained, options.port)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"app: {error}")
 
 
 if __name__ == "__main__":

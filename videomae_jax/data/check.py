@@ -21,6 +21,7 @@ from typing import NoReturn
 
 import numpy as np
 
+from videomae_jax.commands import warnings_as_lines
 from videomae_jax.data.cores import num_cores
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.sources import VideoSource, open_source
@@ -221,8 +222,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", metavar="FILE.csv", help="gets one row a video")
     options = parser.parse_args(arguments)
     try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
+        with warnings_as_lines():
             source = open_source(options.source, max_missing=1.0)
         # Now, rather than after hours of decoding.
         out = open(options.out, "w", newline="", encoding="utf-8", errors="surrogateescape") if options.out else None

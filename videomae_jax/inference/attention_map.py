@@ -5,7 +5,6 @@ python -m videomae_jax.inference.attention_map CHECKPOINT VIDEO --out attention.
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.data.inputs import Video
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.inference.drawing import SUFFIXES, draw
@@ -96,13 +96,9 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.out.suffix not in SUFFIXES:
         parser.error(f"--out must end in {', '.join(SUFFIXES)}, got {options.out}")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-            result = attention_map(options.video, options.checkpoint, layer=options.layer)
+    with faults_as_lines("attention_map"):
+        result = attention_map(options.video, options.checkpoint, layer=options.layer)
         draw(options.out, [("original", result.frames), (f"attention in block {options.layer}", overlaid(result))])
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"attention_map: {error}")
     alike = 1 / result.weights.size
     print(f"tokens get {result.weights.min() / alike:.2f} to {result.weights.max() / alike:.2f} of an even share")
     print(options.out)

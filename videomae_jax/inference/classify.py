@@ -6,7 +6,6 @@ python -m videomae_jax.inference.classify CHECKPOINT VIDEO --windows    # along 
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.video import VideoFile
@@ -139,19 +139,15 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--stride", type=int, help="frames from one frame of a clip to the next (the checkpoint's)")
     parser.add_argument("--top", type=int, default=5, help="classes to name (5)")
     options = parser.parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-            how = dict(stride=options.stride, top=options.top)
-            if not options.windows:
-                for label, score in classify(options.video, options.checkpoint, **how):
-                    print(f"{score:.3f}  {label}")
-                return
-            for start, end, scores in classify_windows(options.video, options.checkpoint, **how):
-                named = ", ".join(f"{label} {score:.3f}" for label, score in scores)
-                print(f"{start:8.2f} s to {end:8.2f} s  {named}")
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"classify: {error}")
+    with faults_as_lines("classify"):
+        how = dict(stride=options.stride, top=options.top)
+        if not options.windows:
+            for label, score in classify(options.video, options.checkpoint, **how):
+                print(f"{score:.3f}  {label}")
+            return
+        for start, end, scores in classify_windows(options.video, options.checkpoint, **how):
+            named = ", ".join(f"{label} {score:.3f}" for label, score in scores)
+            print(f"{start:8.2f} s to {end:8.2f} s  {named}")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import sys
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from flax import nnx
 from jax import export as jax_export
 from jaxtyping import Array, Float32, UInt8
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.inference.opened import opened
 from videomae_jax.model.readout import Model, class_scores, pooled_features
@@ -166,12 +166,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("file", metavar="FILE", type=Path, help="what to write, such as model.stablehlo or model.onnx")
     parser.add_argument("--platforms", nargs="+", choices=PLATFORMS, help="of StableHLO (cpu cuda tpu)")
     options = parser.parse_args(arguments)
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-            export(options.checkpoint, options.file, platforms=options.platforms)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"export: {error}")
+    with faults_as_lines("export"):
+        export(options.checkpoint, options.file, platforms=options.platforms)
     print(f"{options.checkpoint}: {options.file}, {options.file}.json")
 
 

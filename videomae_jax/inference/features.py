@@ -8,7 +8,6 @@ of `Features`. What is there already is left alone, so that the same command goe
 
 import argparse
 import sys
-import warnings
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -18,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Array, Float, Float32, Float64
 from tqdm import tqdm
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.data.files import is_video
 from videomae_jax.data.frames import VideoReadError
 from videomae_jax.data.processor import VideoMAEImageProcessor
@@ -117,12 +117,8 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--stride", type=int, help="frames from one frame of a clip to the next (the checkpoint's)")
     parser.add_argument("--hop", type=int, help="frames from one window to the next (windows that touch)")
     options = parser.parse_args(arguments)
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-        try:
-            broken = write_features(options)
-        except (ValueError, ImportError, OSError) as error:
-            sys.exit(f"features: {error}")
+    with faults_as_lines("features"):
+        broken = write_features(options)
     if broken:
         sys.exit("\n".join([f"features: {len(broken)} videos cannot be read", *map(str, broken)]))
 

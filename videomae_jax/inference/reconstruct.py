@@ -8,7 +8,6 @@ The suffix of `--out` says what is drawn: `.png` for some frames side by side, `
 import argparse
 import dataclasses
 import sys
-import warnings
 from pathlib import Path
 
 import jax
@@ -16,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.data.inputs import Video
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.inference.drawing import SUFFIXES, draw
@@ -120,21 +120,17 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     if options.out.suffix not in SUFFIXES:
         parser.error(f"--out must end in {', '.join(SUFFIXES)}, got {options.out}")
-    try:
-        with warnings.catch_warnings():
-            warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-            result = reconstruct(
-                options.checkpoint,
-                options.video,
-                mask_ratio=options.mask_ratio,
-                kind=options.kind,
-                seed=options.seed,
-                statistics=options.statistics,
-            )
+    with faults_as_lines("reconstruct"):
+        result = reconstruct(
+            options.checkpoint,
+            options.video,
+            mask_ratio=options.mask_ratio,
+            kind=options.kind,
+            seed=options.seed,
+            statistics=options.statistics,
+        )
         hidden = f"{result.mask.mean():.0%} hidden, {options.kind}"
         draw(options.out, [("original", result.original), (hidden, result.masked), (result.how, result.reconstruction)])
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"reconstruct: {error}")
     print(f"loss {result.loss:.4f} with {hidden}; reconstructed with {result.how}: {options.out}")
 
 

@@ -10,11 +10,11 @@ import argparse
 import ast
 import dataclasses
 import sys
-import warnings
 from pathlib import Path
 
 from flax import nnx
 
+from videomae_jax.commands import faults_as_lines
 from videomae_jax.config import CONFIG_FILE, ORIGINAL, VideoMAEConfig, find_processor
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.fields import check_names
@@ -109,12 +109,6 @@ def to_original(model: Model, destination: Path) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     """The command; what the user can mend is one line."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_, **__: print(f"warning: {message}", file=sys.stderr)
-        _convert(arguments)
-
-
-def _convert(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m videomae_jax.weights.convert", description=__doc__.split("\n")[0])
     parser.add_argument("source", metavar="SRC", help="a folder, a file or a Hugging Face Hub id")
     parser.add_argument("destination", metavar="DST", type=Path, help="a folder for hf; .pth or .safetensors")
@@ -133,15 +127,13 @@ def _convert(arguments: list[str]) -> None:
     overrides = {name: _value(text) for name, text in overrides.items()}
     if options.destination.exists() and Path(options.source).exists() and options.destination.samefile(options.source):
         parser.error(f"{options.destination} would be written over itself")
-    try:
+    with faults_as_lines("convert"):
         check_names(overrides, (field.name for field in dataclasses.fields(VideoMAEConfig)), "there is no field")
         model, processor = load(options.source, **overrides)
         if options.to == "hf":
             notes = to_hf(model, processor, options.destination)
         else:
             notes = to_original(model, options.destination)
-    except (ValueError, ImportError, OSError) as error:
-        sys.exit(f"convert: {error}")
     if replaced:
         print(f"note: {options.destination} held a model, which is replaced")
     for note in notes:
