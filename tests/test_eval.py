@@ -336,7 +336,7 @@ def test_bad_input_is_one_clear_error_before_the_first_step(config, keys, wanted
 def test_an_encoder_of_no_size_says_which_there_are(clips, tmp_path):
     config = dataclasses.replace(ENCODER, num_hidden_layers=2)
     VideoMAEForPreTraining(config, rngs=nnx.Rngs(0)).save_pretrained(tmp_path / "shallow")
-    wanted = r"num_hidden_layers 2 .* Recipes fine-tune encoders of the sizes tiny, small.*: pre-train one of these\.$"
+    wanted = r"num_hidden_layers 2 .* No size \(tiny, small.*\) has this encoder: pre-train one that has, or set these"
     with pytest.raises(ValueError, match=wanted):
         run("ucf101_finetune:size=tiny", clips, tmp_path / "run", init_from=tmp_path / "shallow")
 

@@ -123,8 +123,8 @@ def dense_windows(num_video_frames: int, num_frames: int, stride: int, hop: int)
     """Clips of T = `num_frames` frames, `stride` apart, one after the other over a whole video.
 
     Each stands for the T * stride frames from its first one on. The first begins with the video, each of the others
-    `hop` frames after the one before. Where that leaves frames at the end, one more clip, which follows sooner, ends
-    with the video's last frame. A short video is one clip, which repeats that frame.
+    `hop` frames after the one before, as long as the video has its T. Where that leaves frames at the end, one more
+    clip, which follows sooner, ends with the video's last frame. A short video is one clip, which repeats that frame.
 
     Raises:
       ValueError: a number is below 1.

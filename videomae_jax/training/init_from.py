@@ -48,7 +48,10 @@ def find_encoder(recipe: DownstreamRecipe) -> Checkpoint | None:
     if changes:
         own, hint = _size_of(checkpoint.config), ""
         if own is None:
-            hint = f" Recipes fine-tune encoders of the sizes {', '.join(SIZES)}: pre-train one of these."
+            hint = (
+                f" No size ({', '.join(SIZES)}) has this encoder: pre-train one that has, or set these fields of "
+                "config.model in a config file of your own."
+            )
         elif own != _size_of(wanted):
             hint = f" Most configs take a size as an option: --config FILE.py:size={own}."
         raise ValueError(
