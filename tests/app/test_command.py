@@ -1,9 +1,10 @@
+import signal
 import socket
 import sys
 
 import pytest
 
-from videomae_jax.app.__main__ import main
+from videomae_jax.app.__main__ import end_as_with_ctrl_c, main
 
 
 def ending(*words):
@@ -17,6 +18,21 @@ def test_without_gradio_it_says_how_to_install_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "videomae_jax.app.server", raising=False)
     said = ending("--classifier", "runs/finetuned", "--pretrained", "runs/pretrained")
     assert said == "app: the page needs gradio: pip install '.[app]'"
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_it_ends_as_with_ctrl_c_unless_told_not_to(name):
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        end_as_with_ctrl_c()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(number)
+        signal.signal(number, signal.SIG_IGN)
+        end_as_with_ctrl_c()
+        signal.raise_signal(number)
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.full

@@ -37,7 +37,7 @@ def test_the_most_attention_is_red_and_the_least_is_blue():
 
 def test_the_command_draws(checkpoint, dark_then_bright, tmp_path, capsys):
     main([str(checkpoint), str(dark_then_bright), "--layer", "0", "--out", str(tmp_path / "map.png")])
-    assert "of an even share" in capsys.readouterr().out
+    assert "times an even share" in capsys.readouterr().out
     assert Image.open(tmp_path / "map.png").height > 2 * 160
     with pytest.raises(SystemExit, match="attention_map: layers are 0 to 1, got 2"):
         main([str(checkpoint), str(dark_then_bright), "--layer", "2"])

@@ -27,7 +27,7 @@ def test_scores_are_the_mean_of_softmax_over_the_views(brightness, dark_then_bri
 def test_only_the_best_are_named(brightness, dark_then_bright):
     assert len(classify(dark_then_bright, brightness, stride=2, top=1)) == 1
     with pytest.raises(ValueError, match="top must be at least 1, got 0"):
-        classify(dark_then_bright, brightness, top=0)
+        classify(dark_then_bright, brightness, stride=2, top=0)
 
 
 def test_windows_go_on_to_the_last_frame_and_say_when(checkpoint, dark_then_bright):
@@ -53,9 +53,17 @@ def test_a_video_shorter_than_a_window_is_one(brightness, dark_then_bright):
     assert (only.start, only.end) == (0, pytest.approx(5.1))
 
 
-def test_what_cannot_be_classified_says_why(brightness, dark_then_bright, tmp_path):
-    with pytest.raises(ValueError, match="the model's processor has no frame_stride: say stride=4"):
+def test_what_cannot_be_classified_says_why(brightness, checkpoint, dark_then_bright, tmp_path):
+    with pytest.raises(ValueError, match="the model's processor has no frame_stride: give stride="):
         next(classify_windows(dark_then_bright, brightness))
+    with pytest.raises(ValueError, match="a model alone does not say how far apart .*: give stride="):
+        classify(dark_then_bright, brightness)
+    with pytest.raises(ValueError, match="stride 1 and one segment, got .* stride=0"):
+        classify(dark_then_bright, checkpoint, stride=0)
+    with pytest.raises(ValueError, match="stride 1 and one segment, got .* stride=0"):
+        next(classify_windows(dark_then_bright, checkpoint, stride=0))
+    with pytest.raises(ValueError, match=r"bright.mp4 is a video, and stands where the checkpoint belongs\."):
+        classify(checkpoint, dark_then_bright)
     with pytest.raises(ValueError, match="windows must be at least one frame apart, got hop=0"):
         next(classify_windows(dark_then_bright, brightness, stride=2, hop=0))
     with pytest.raises(

@@ -29,6 +29,14 @@ def main(arguments: list[str]) -> None:
         serve(classifier, pretrained, options.port)
 
 
+def end_as_with_ctrl_c() -> None:
+    """Also when told to end, and when the terminal is closed: uploads are deleted then. `nohup` remains in force."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
+
+
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, at which uploads are deleted
+    end_as_with_ctrl_c()
     main(sys.argv[1:])

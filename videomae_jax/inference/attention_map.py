@@ -48,7 +48,7 @@ def attention_map(
     Args:
       video: a file, or frames as the processor takes them.
       model: any of the three, or where to load it from.
-      processor: None for the model's own.
+      processor: None for the one beside the checkpoint, or else one for the model's clips.
       layer: the block, 0 the first, -1 the last.
 
     Raises:
@@ -100,7 +100,7 @@ def main(arguments: list[str]) -> None:
         result = attention_map(options.video, options.checkpoint, layer=options.layer)
         draw(options.out, [("original", result.frames), (f"attention in block {options.layer}", overlaid(result))])
     alike = 1 / result.weights.size
-    print(f"tokens get {result.weights.min() / alike:.2f} to {result.weights.max() / alike:.2f} of an even share")
+    print(f"tokens get {result.weights.min() / alike:.2f} to {result.weights.max() / alike:.2f} times an even share")
     print(options.out)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Float, UInt8
 
 from videomae_jax.commands import faults_as_lines
@@ -18,7 +19,7 @@ from videomae_jax.data.clips import MultiViewClips
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.data.video import VideoFile
 from videomae_jax.inference.opened import opened
-from videomae_jax.inference.windows import AT_A_TIME, stride_of, windows_of
+from videomae_jax.inference.windows import AT_A_TIME, STRIDE_HINT, stride_of, windows_of
 from videomae_jax.model.readout import class_scores
 from videomae_jax.model.videomae import VideoMAEForVideoClassification
 
@@ -63,22 +64,23 @@ def classify(
     Args:
       video: a file.
       model: a classifier, or where to load it from.
-      processor: None for the model's own.
-      stride: frames of the video from one frame of a clip to the next; None for that of the model's processor, and
-        without one for clips that are spread over the whole video. The published Kinetics models were trained with 4.
+      processor: None for the one beside the checkpoint. A model that is loaded already does not bring its own.
+      stride: frames of the video from one frame of a clip to the next; None for that of the processor, which may have
+        none: clips are then spread over the whole video. The published Kinetics models were trained with 4.
       segments: clips over the video, in time.
       crops: of each clip, along the frames' longer side.
       top: how many classes, of those that there are.
 
     Raises:
-      ValueError: a model without a classifier, a number below 1.
+      ValueError: a model without a classifier, a number below 1, a model alone: neither its processor nor a stride.
       VideoReadError: the file cannot be read.
     """
+    is_alone = isinstance(model, nnx.Module) and processor is None
     model, processor = opened(model, processor, VideoMAEForVideoClassification)
-    config = model.config
-    views = MultiViewClips(
-        config.num_frames, stride or processor.frame_stride, segments, crops, tuple(config.clip_size[1:])
-    )
+    if is_alone and stride is None:
+        raise ValueError(f"a model alone does not say how far apart the frames of its clips were: {STRIDE_HINT}")
+    config, stride = model.config, processor.frame_stride if stride is None else stride
+    views = MultiViewClips(config.num_frames, stride, segments, crops, tuple(config.clip_size[1:]))
     clips = np.empty(views.shape, np.uint8)
     with VideoFile(video) as file:
         views(file, None, np.random.default_rng(0), clips)

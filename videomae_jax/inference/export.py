@@ -53,7 +53,7 @@ def export(
     Args:
       model: any of the three, or where to load it from.
       file: what to write, `.stablehlo` or `.onnx`; with `.json` at its end the description beside it.
-      processor: None for the model's own.
+      processor: None for the one beside the checkpoint, or else one for the model's clips.
       platforms: where StableHLO is to run; None for CPUs, NVIDIA GPUs and TPUs.
 
     Raises:

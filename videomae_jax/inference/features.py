@@ -59,12 +59,12 @@ def extract_features(
     Args:
       video: a file.
       model: any of the three, or where to load it from.
-      processor: None for the model's own.
+      processor: None for the one beside the checkpoint. A model that is loaded already does not bring its own.
       of: "clip" for one vector a window, which is what a classifier sees, or the mean of the tokens; "frame" for the
         mean of each latent frame's tokens; "token" for every token.
       layers: the blocks after which to look, 1 the first, 0 for the embeddings before it, -1 the last; None for the
         encoder's output, after its norm.
-      stride: frames of the video from one frame of a clip to the next; None for that of the model's processor.
+      stride: frames of the video from one frame of a clip to the next; None for that of the processor.
       hop: frames of the video from one window to the next; None for windows that touch.
 
     Raises:

@@ -5,6 +5,7 @@ from typing import TypeVar
 
 from flax import nnx
 
+from videomae_jax.data.files import is_video
 from videomae_jax.data.processor import VideoMAEImageProcessor
 from videomae_jax.model.videomae import VideoMAEForPreTraining, VideoMAEForVideoClassification
 from videomae_jax.weights.convert import load
@@ -29,11 +30,13 @@ def opened(
       kinds: its classes that will do.
 
     Raises:
-      ValueError: another kind of model, or none that can be loaded.
+      ValueError: another kind of model, none that can be loaded, or a video.
     """
     name = "the model"
     if isinstance(model, str | Path):
         name = model
+        if is_video(Path(model).name) and Path(model).is_file():
+            raise ValueError(f"{model} is a video, and stands where the checkpoint belongs.")
         model, beside = load(model)
         processor = processor or beside
     if not isinstance(model, kinds):

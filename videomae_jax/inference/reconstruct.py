@@ -72,7 +72,7 @@ def reconstruct(
     Args:
       model: pre-trained, or where to load it from.
       video: a file, or frames as the processor takes them.
-      processor: None for the model's own.
+      processor: None for the one beside the checkpoint, or else one for the model's clips.
       mask_ratio: the share that is hidden.
       kind: of mask, see `model.masking.Mask`.
       seed: of the mask.

@@ -12,6 +12,10 @@ from videomae_jax.data.transforms import view_crops
 from videomae_jax.data.video import VideoFile
 
 AT_A_TIME = 8  # clips in memory and in the model
+STRIDE_HINT = (
+    "give stride=, the distance of frames in its training clips (4 for the published Kinetics models), or "
+    "processor=VideoMAEImageProcessor.from_pretrained(FOLDER), with the folder of a run's model."
+)
 
 
 class Windows(NamedTuple):
@@ -59,6 +63,7 @@ def stride_of(stride: int | None, processor: VideoMAEImageProcessor) -> int:
     Raises:
       ValueError: there is neither.
     """
-    if stride or processor.frame_stride:
-        return stride or processor.frame_stride
-    raise ValueError("the model's processor has no frame_stride: say stride=4, say, the one of its training clips.")
+    stride = processor.frame_stride if stride is None else stride
+    if stride is None:
+        raise ValueError(f"the model's processor has no frame_stride: {STRIDE_HINT}")
+    return stride

@@ -33,9 +33,7 @@ def open_video_set(
         return open_source(path, class_names, problem_type, max_broken_share)
     except (ValueError, OSError) as error:
         hint = f" {hint}" if hint else ""
-        raise ValueError(
-            f"config.data.{key}: {error}.\nPoint it to your videos with --config.data.{key}=PATH.{hint}"
-        ) from error
+        raise ValueError(f"config.data.{key}: {error}.\nIt is set with --config.data.{key}=PATH.{hint}") from error
 
 
 def open_downstream_sets(recipe: DownstreamRecipe) -> dict[str, VideoSource]:
