@@ -71,7 +71,7 @@ def test_what_cannot_be_classified_says_why(brightness, checkpoint, dark_then_br
     ):
         classify(dark_then_bright, VideoMAEForPreTraining(brightness.config, rngs=nnx.Rngs(0)))
     with pytest.raises(videomae_jax.data.frames.VideoReadError, match="no-such.mp4"):
-        classify(tmp_path / "no-such.mp4", brightness)
+        classify(tmp_path / "no-such.mp4", brightness, stride=2)
 
 
 def test_the_command_names_classes_of_the_whole_and_of_its_parts(checkpoint, dark_then_bright, capsys):
