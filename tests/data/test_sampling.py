@@ -248,6 +248,10 @@ def test_windows_cover_a_video_from_its_first_frame_to_its_last(num_video_frames
     assert windows[0, 0] == 0 and num_video_frames - stride <= windows[-1, -1] <= num_video_frames - 1
     gaps = np.diff(windows[:, 0])
     assert (gaps[:-1] == hop).all() and (gaps[-1:] <= hop).all() and (gaps > 0).all()
+    if windows[-1, 0] % hop:
+        assert windows[-1, -1] == num_video_frames - 1
+    if hop <= stride * num_frames:
+        assert (np.append(windows[1:, 0], num_video_frames) <= windows[:, 0] + stride * num_frames).all()
     if num_video_frames >= span:
         assert (np.diff(windows, axis=1) == stride).all()
     else:
